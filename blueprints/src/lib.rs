@@ -1,0 +1,9 @@
+//! Everything of Castrum that can be computed: document, blueprint, desired, plan.
+//!
+//! Nothing in this crate does I/O, reads a clock, draws chance or spawns; `clippy.toml` and the dependency list hold it
+//! to that. Read the modules in this order: [`names`], [`blueprint`], [`stack`], [`desired`], [`manifest`], [`status`],
+//! [`observed`], [`plan`].
+
+pub mod blueprint;
+pub mod names;
+pub mod resource;

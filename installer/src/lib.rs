@@ -1,0 +1,1 @@
+//! The command line and the loop between what can be computed and what can be touched.

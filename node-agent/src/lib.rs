@@ -1,0 +1,1 @@
+//! The node agent: one static binary that converges one machine.

@@ -1,0 +1,71 @@
+//! The provider contract: few verbs, all idempotent, over a closed list of resource kinds.
+//!
+//! A provider is calls and mapping. It does not retry, plan or print: failures are classified ([`Failure`]) and one
+//! place in the installer decides about retrying. `providers/CONTRACT.md` is the table of MUSTs.
+
+mod failure;
+mod resource;
+
+use async_trait::async_trait;
+use castrum_blueprints::names::{ClusterId, ResourcePath};
+
+pub use failure::{Failure, FailureClass};
+pub use resource::{
+    Abilities, Blind, BootData, Change, Ensured, ImageSpec, MachineSeen, MachineSpec, NetworkSpec,
+    Observation, PowerState, Removed, ResourceSeen, ResourceSpec, Wanted,
+};
+
+/// One site of one cluster, as a provider serves it.
+///
+/// A value of this trait is made for one cluster: everything it makes carries the labels
+/// `castrum-cluster=<id>` and `castrum-resource=<path>`, and it neither lists nor touches anything else.
+#[async_trait]
+pub trait Provider: Send + Sync {
+    /// What this place can do, as data for the planner. Asks nobody and changes nothing.
+    fn abilities(&self) -> Abilities;
+
+    /// Everything of this cluster that exists in the place.
+    ///
+    /// Failure is inside the answer: what could not be seen is listed as [`Blind`], never left out.
+    async fn observe(&self) -> Observation;
+
+    /// Makes the resource as wanted, or finds it so. A repeated or concurrent call is the same call.
+    async fn ensure(&self, wanted: &Wanted) -> Result<Ensured, Failure>;
+
+    /// Removes the resource; one that does not exist is removed already. Proves ownership first.
+    async fn remove(&self, path: &ResourcePath) -> Result<Removed, Failure>;
+
+    /// Power control of machines, where the place has it.
+    fn power(&self) -> Option<&dyn Power> {
+        None
+    }
+
+    /// What must be true of this host or account before anything is made; each finding carries its remedy.
+    async fn preflight(&self) -> Vec<Failure> {
+        Vec::new()
+    }
+}
+
+/// Power control of machines, from outside them.
+#[async_trait]
+pub trait Power: Send + Sync {
+    /// The machine's power state.
+    async fn state(&self, machine: &ResourcePath) -> Result<PowerState, Failure>;
+    /// Brings the machine into `wanted`; being there already is success. Stopping asks the system to shut down first.
+    async fn set(&self, machine: &ResourcePath, wanted: PowerState) -> Result<(), Failure>;
+    /// Takes the power away at once, as pulling the plug does.
+    async fn kill(&self, machine: &ResourcePath) -> Result<(), Failure>;
+}
+
+/// The value of the label that says which cluster a resource belongs to.
+pub const CLUSTER_LABEL: &str = "castrum-cluster";
+/// The label that says which resource of the cluster it is.
+pub const RESOURCE_LABEL: &str = "castrum-resource";
+
+/// The key under which a create of `path` is the same create, however often it is sent.
+///
+/// `generation` grows when a resource is replaced on purpose.
+pub fn idempotency_key(cluster: &ClusterId, path: &ResourcePath, generation: u32) -> String {
+    let text = format!("castrum\0{cluster}\0{path}\0{generation}");
+    castrum_blueprints::names::Digest::of(text.as_bytes()).as_str()[..32].to_owned()
+}

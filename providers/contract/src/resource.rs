@@ -1,0 +1,104 @@
+//! What is asked of a provider and what it answers, as plain data.
+//!
+//! The specs of resources are words of the pure core ([`castrum_blueprints::resource`]); they are named here again
+//! because every provider speaks them.
+
+use std::collections::BTreeMap;
+
+use castrum_blueprints::names::{ResourceKind, ResourcePath, Timestamp};
+pub use castrum_blueprints::resource::{
+    Blind, ImageSpec, MachineSeen, MachineSpec, NetworkSpec, PowerState, ResourceSeen, ResourceSpec,
+};
+use serde::{Deserialize, Serialize};
+
+/// What a place can do, as data for the planner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Abilities {
+    /// The provider's name.
+    pub provider: String,
+    /// The kinds that it makes.
+    pub kinds: Vec<ResourceKind>,
+    /// Whether machines read the boot data; if not, the installer brings the agent over SSH.
+    pub boot_data: bool,
+    /// Whether machines can be powered on and off from outside.
+    pub power: bool,
+}
+
+/// Everything of the cluster that was seen in one look.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Observation {
+    /// What exists.
+    pub seen: BTreeMap<ResourcePath, ResourceSeen>,
+    /// What could not be looked at, and why.
+    pub blind: Vec<Blind>,
+    /// When the look began.
+    pub taken_at: Timestamp,
+}
+
+/// One resource as it shall be.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Wanted {
+    /// Which resource.
+    pub path: ResourcePath,
+    /// Its properties.
+    pub spec: ResourceSpec,
+    /// Grows when the resource is replaced on purpose; part of the idempotency key.
+    pub generation: u32,
+    /// What a new machine is told at its first boot; only machines have it, and only their creation reads it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_data: Option<BootData>,
+}
+
+/// Opaque bytes for a machine's first boot (cloud-init user-data). It holds a one-time token, so it is not printed.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct BootData(String);
+
+impl BootData {
+    /// Wraps rendered boot data.
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text itself, for handing to the machine.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for BootData {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "BootData({} bytes)", self.0.len())
+    }
+}
+
+/// What `ensure` did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Ensured {
+    /// Whether anything was changed.
+    pub change: Change,
+    /// The resource as it is now.
+    pub seen: ResourceSeen,
+}
+
+/// Whether a resource had to be touched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Change {
+    /// It did not exist.
+    Created,
+    /// It existed with other properties.
+    Changed,
+    /// It was as wanted.
+    Unchanged,
+}
+
+/// What `remove` found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Removed {
+    /// It existed and is gone.
+    Removed,
+    /// It did not exist.
+    Absent,
+}

@@ -1,0 +1,1 @@
+//! Nodes as real Debian userlands in namespaces of this machine.

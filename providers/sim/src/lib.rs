@@ -1,0 +1,1 @@
+//! A deterministic, seeded, in-memory place with virtual time.

@@ -1,0 +1,1 @@
+//! Worlds, scenarios, end-to-end tests and benches.
