@@ -5,5 +5,10 @@
 //! [`observed`], [`plan`].
 
 pub mod blueprint;
+pub mod manifest;
 pub mod names;
 pub mod resource;
+pub mod stack;
+pub mod status;
+pub mod trust;
+pub mod wire;
