@@ -6,6 +6,11 @@
 
 pub mod blueprint;
 pub mod manifest;
+pub mod render;
+pub mod observed;
+pub mod plan;
+pub mod lock;
+pub mod desired;
 pub mod names;
 pub mod resource;
 pub mod stack;

@@ -51,9 +51,13 @@ pub struct Manifest {
 impl Manifest {
     /// The digest of all but the generation.
     pub fn content(&self) -> Digest {
-        let components: Vec<Digest> = self.components.iter().map(|c| c.digest()).collect();
-        let head =
-            (self.format_version, &self.cluster, &self.cluster_name, &self.node, self.role, &self.masters);
+        let digests: Vec<Digest> = self.components.iter().map(|c| c.digest()).collect();
+        self.content_with(&digests.iter().collect::<Vec<_>>())
+    }
+
+    /// [`Self::content`], where the digests of the components are known already.
+    pub(crate) fn content_with(&self, components: &[&Digest]) -> Digest {
+        let head = (self.format_version, &self.cluster, &self.cluster_name, &self.node, self.role, &self.masters);
         Digest::of(&serde_json::to_vec(&(head, components)).expect("a manifest is plain data"))
     }
 }

@@ -20,11 +20,11 @@ pub struct NameError {
     rule: &'static str,
 }
 
-const LABEL_RULE: &str = "use 1 to 40 of a-z, 0-9 and `-`, beginning with a letter and not ending with `-`";
+pub(crate) const LABEL_RULE: &str = "use 1 to 40 of a-z, 0-9 and `-`, beginning with a letter and not ending with `-`";
 
-const LABEL_PATTERN: &str = "^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$";
+pub(crate) const LABEL_PATTERN: &str = "^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$";
 
-fn is_label(text: &str) -> bool {
+pub(crate) fn is_label(text: &str) -> bool {
     let bytes = text.as_bytes();
     (1..=40).contains(&bytes.len())
         && bytes[0].is_ascii_lowercase()

@@ -7,6 +7,19 @@ use serde::{Deserialize, Serialize};
 use crate::blueprint::{Disk, ExistingMachine, Port, Size};
 use crate::names::{Digest, NodeName, ResourceKind, ResourcePath, Role, SiteName, Timestamp};
 
+/// What a place can do, as data for the planner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Abilities {
+    /// The provider's name.
+    pub provider: String,
+    /// The kinds that it makes.
+    pub kinds: Vec<ResourceKind>,
+    /// Whether machines read the boot data; if not, the installer brings the agent over SSH.
+    pub boot_data: bool,
+    /// Whether machines can be powered on and off from outside.
+    pub power: bool,
+}
+
 /// The properties of one resource, by kind. Kinds that no provider here makes yet have no spec.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]

@@ -5,24 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use castrum_blueprints::names::{ResourceKind, ResourcePath, Timestamp};
+use castrum_blueprints::names::{ResourcePath, Timestamp};
 pub use castrum_blueprints::resource::{
-    Blind, ImageSpec, MachineSeen, MachineSpec, NetworkSpec, PowerState, ResourceSeen, ResourceSpec,
+    Abilities, Blind, ImageSpec, MachineSeen, MachineSpec, NetworkSpec, PowerState, ResourceSeen, ResourceSpec,
 };
 use serde::{Deserialize, Serialize};
-
-/// What a place can do, as data for the planner.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Abilities {
-    /// The provider's name.
-    pub provider: String,
-    /// The kinds that it makes.
-    pub kinds: Vec<ResourceKind>,
-    /// Whether machines read the boot data; if not, the installer brings the agent over SSH.
-    pub boot_data: bool,
-    /// Whether machines can be powered on and off from outside.
-    pub power: bool,
-}
 
 /// Everything of the cluster that was seen in one look.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -1,0 +1,157 @@
+//! Observed: what was seen of the places and heard of the nodes, with the time of each.
+//!
+//! It is a value that grows by small pure steps ([`Observed::hear`], [`Observed::saw`], ...), so that a run that is told
+//! things as they happen and a run that looks once hold the same thing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::names::{ComponentName, NodeName, ResourcePath, Timestamp};
+use crate::resource::{Blind, PowerState, ResourceSeen};
+use crate::status::{NodeStatus, Phase};
+use crate::wire::Published;
+
+/// What is known of the world. Times are by the installer's clock.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Observed {
+    /// When the places were last looked at.
+    pub taken_at: Timestamp,
+    /// The resources that exist.
+    pub resources: BTreeMap<ResourcePath, ResourceSeen>,
+    /// What could not be looked at.
+    pub blind: Vec<Blind>,
+    /// What is known of nodes.
+    pub nodes: BTreeMap<NodeName, NodeSeen>,
+    /// Steps that failed and have not succeeded since, by id.
+    pub failures: BTreeMap<String, StepFailure>,
+}
+
+/// What is known of one node.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct NodeSeen {
+    /// Since when its machine has been up without a word of its agent.
+    pub awaited_since: Option<Timestamp>,
+    /// When the installer last brought the agent to it.
+    pub enrolled_at: Option<Timestamp>,
+    /// The last that was heard of it.
+    pub heard: Option<Heard>,
+    /// The newest manifest that a master holds for it.
+    pub published: Option<Published>,
+    /// When that manifest was first known to be held.
+    pub published_at: Option<Timestamp>,
+    /// The components that were opened on it; what is open stays open.
+    pub opened: BTreeSet<ComponentName>,
+    /// Since when each component is in its phase, as seen from here.
+    pub since: BTreeMap<ComponentName, (Phase, Timestamp)>,
+}
+
+/// A node's last word.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Heard {
+    /// When it was said.
+    pub at: Timestamp,
+    /// What was said.
+    pub status: Arc<NodeStatus>,
+}
+
+/// A step that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepFailure {
+    /// When it failed first.
+    pub first: Timestamp,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// When it may be tried again; `None`: never, it is of no use.
+    pub retry_at: Option<Timestamp>,
+    /// The last error, in a line.
+    pub message: String,
+}
+
+impl Observed {
+    /// Takes in a node's status that is `age_ms` old. Older words than the one held are ignored.
+    pub fn hear(&mut self, status: NodeStatus, age_ms: u64, now: Timestamp) -> bool {
+        let at = Timestamp(now.0.saturating_sub(age_ms));
+        let seen = self.nodes.entry(status.node.clone()).or_default();
+        let order = |s: &NodeStatus| (s.started_at, s.sequence);
+        if let Some(held) = &mut seen.heard {
+            if order(&held.status) > order(&status) {
+                return false;
+            }
+            if order(&held.status) == order(&status) {
+                held.at = held.at.max(at);
+                return false;
+            }
+        }
+        for (name, component) in &status.components {
+            let since = seen.since.entry(name.clone()).or_insert((component.phase, now));
+            if since.0 != component.phase {
+                *since = (component.phase, now);
+            }
+        }
+        seen.since.retain(|name, _| status.components.contains_key(name));
+        seen.awaited_since = None;
+        seen.heard = Some(Heard { at, status: Arc::new(status) });
+        true
+    }
+
+    /// Takes in a resource as a provider just described it.
+    pub fn saw(&mut self, resource: ResourceSeen) {
+        self.resources.insert(resource.path.clone(), resource);
+    }
+
+    /// Takes in that a resource is gone.
+    pub fn gone(&mut self, path: &ResourcePath) {
+        self.resources.remove(path);
+    }
+
+    /// Takes in the newest manifest that a master holds for a node.
+    pub fn published(&mut self, node: &NodeName, published: Published, now: Timestamp) {
+        let seen = self.nodes.entry(node.clone()).or_default();
+        if seen.published.as_ref().is_none_or(|held| held.generation < published.generation) {
+            seen.published = Some(published);
+            seen.published_at = Some(now);
+        }
+    }
+
+    /// Takes in which components a manifest opened on its node.
+    pub fn opened(&mut self, node: &NodeName, components: impl IntoIterator<Item = ComponentName>) {
+        self.nodes.entry(node.clone()).or_default().opened.extend(components);
+    }
+
+    /// Notes since when each node whose machine is on has been awaited.
+    pub fn await_agents<'a>(
+        &mut self,
+        nodes: impl Iterator<Item = (&'a NodeName, &'a ResourcePath)>,
+        now: Timestamp,
+    ) {
+        for (name, machine) in nodes {
+            let machine = self.resources.get(machine).and_then(|seen| seen.machine.as_ref());
+            if machine.is_some_and(|machine| machine.power == PowerState::On) {
+                let seen = self.nodes.entry(name.clone()).or_default();
+                if seen.heard.is_none() && seen.awaited_since.is_none() {
+                    seen.awaited_since = Some(now);
+                }
+            }
+        }
+    }
+
+    /// Takes in that a step failed.
+    pub fn failed(&mut self, step: &str, message: String, retry_at: Option<Timestamp>, now: Timestamp) {
+        let failure = self.failures.entry(step.to_owned()).or_insert(StepFailure {
+            first: now,
+            attempts: 0,
+            retry_at: None,
+            message: String::new(),
+        });
+        failure.attempts += 1;
+        failure.retry_at = retry_at;
+        failure.message = message;
+    }
+
+    /// Takes in that a step succeeded.
+    pub fn succeeded(&mut self, step: &str) {
+        self.failures.remove(step);
+    }
+}

@@ -1,0 +1,358 @@
+//! Components: a wave opens on a node when the checks of what it needs are ok; then the node gets its next manifest.
+//!
+//! A component on a node needs each component that it requires: on the same node, where that carries it; and on the
+//! masters, where masters carry it (a majority of them for a quorum store, else all that are not set aside). What is
+//! open stays open: a check that fails later stops nothing that runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::depot;
+use super::draft::{Draft, Wait};
+use super::nodes::{Standing, Standings};
+use super::{Action, Area};
+use crate::manifest::{MANIFEST_FORMAT, Manifest, Peer};
+use crate::names::{ComponentName, Digest, NodeName, Role, Timestamp};
+use crate::observed::Heard;
+use crate::render::{ClusterContext, NodeContext, Part, RenderError, Rendered, Session};
+use crate::status::{ComponentStatus, Phase};
+
+pub(super) fn plan(draft: &mut Draft<'_>, standings: &Standings<'_>) -> Result<(), RenderError> {
+    let desired = draft.desired;
+    let masters = masters(standings);
+    let expected = standings.values().filter(|s| s.node.role == Role::Master).count();
+    if masters.len() < expected {
+        return Ok(());
+    }
+    let cluster = ClusterContext::new(standings.iter().filter_map(|(name, s)| context(name, s)));
+    let mut session = desired.renderer.session(&cluster);
+    let survey = Survey::of(draft, standings);
+    found(draft, standings, &survey);
+    let mut changes = Changes::of(standings);
+    for (name, standing) in standings {
+        let (Some(heard), Some(node)) = (standing.heard, context(name, standing)) else { continue };
+        let held = Held { name, standing, heard };
+        let open = open(draft, &survey, &held);
+        let rendered = render(draft, &mut session, &node, (&open, &masters))?;
+        publish(draft, &held, (rendered, &masters), &mut changes);
+        await_health(draft, &held, &open);
+    }
+    Ok(())
+}
+
+/// A node that is heard.
+struct Held<'a> {
+    name: &'a NodeName,
+    standing: &'a Standing<'a>,
+    heard: &'a Heard,
+}
+
+fn context<'a>(name: &'a NodeName, standing: &Standing<'a>) -> Option<NodeContext<'a>> {
+    let node = standing.node;
+    let (role, address) = (node.role, standing.address?);
+    Some(NodeContext { name, role, address, group: node.group.as_str(), labels: &node.labels })
+}
+
+fn masters(standings: &Standings<'_>) -> Vec<Peer> {
+    let masters = standings.iter().filter(|(_, s)| s.node.role == Role::Master);
+    masters.filter_map(|(name, s)| Some(Peer { name: (*name).clone(), address: s.address? })).collect()
+}
+
+/// What holds for each component across the cluster, counted once a plan.
+struct Survey<'a> {
+    components: BTreeMap<&'a ComponentName, Tally>,
+    blobs: BTreeSet<&'a Digest>,
+    addresses_missing: usize,
+}
+
+#[derive(Default)]
+struct Tally {
+    /// Masters that carry it, those of them that are set aside, and those on which it is healthy.
+    masters: (usize, usize, usize),
+    /// The same for the nodes that are not masters.
+    others: (usize, usize, usize),
+    /// Since when the last of them changed its phase.
+    since: Timestamp,
+    founded: bool,
+}
+
+impl<'a> Survey<'a> {
+    fn of(draft: &Draft<'a>, standings: &Standings<'a>) -> Self {
+        let desired = draft.desired;
+        let mut components: BTreeMap<&ComponentName, Tally> =
+            desired.renderer.names().map(|name| (name, Tally::default())).collect();
+        for (node, standing) in standings {
+            for name in &desired.carried[&standing.node.role] {
+                let tally = components.get_mut(name).expect("a carried component is one of the stack");
+                let healthy = phase(standing.heard, name) == Some(Phase::Healthy);
+                let count =
+                    if standing.node.role == Role::Master { &mut tally.masters } else { &mut tally.others };
+                count.0 += 1;
+                count.1 += usize::from(standing.set_aside);
+                count.2 += usize::from(healthy && !standing.set_aside);
+                if let Some((_, since)) = standing.seen.and_then(|seen| seen.since.get(name)) {
+                    tally.since = tally.since.max(*since);
+                }
+                tally.founded |= healthy && desired.founders.get(name) == Some(*node);
+            }
+        }
+        let addresses_missing = standings.values().filter(|s| s.address.is_none() && !s.set_aside).count();
+        Self { components, blobs: depot::held(standings), addresses_missing }
+    }
+
+    /// What is still missing of `name` for whoever requires it from elsewhere; `None` if nothing is.
+    fn lacking(&self, name: &ComponentName, quorum: bool) -> Option<String> {
+        let tally = &self.components[name];
+        let (count, place) =
+            if tally.masters.0 > 0 { (tally.masters, "masters") } else { (tally.others, "agents") };
+        let (carriers, aside, healthy) = count;
+        let needed =
+            if quorum { carriers / 2 + 1 } else { (carriers - aside).max(usize::from(carriers > 0)) };
+        (healthy < needed)
+            .then(|| format!("{name} is healthy on {healthy} of {carriers} {place}, and {needed} are needed"))
+    }
+}
+
+fn phase(heard: Option<&Heard>, name: &ComponentName) -> Option<Phase> {
+    heard.and_then(|heard| heard.status.components.get(name)).map(|component| component.phase)
+}
+
+/// Chooses, once and for all, the node that founds each membership. It is pinned before it is asked to.
+fn found(draft: &mut Draft<'_>, standings: &Standings<'_>, survey: &Survey<'_>) {
+    let desired = draft.desired;
+    for name in desired.renderer.names() {
+        if !desired.renderer.has_membership(name) || desired.founders.contains_key(name) {
+            continue;
+        }
+        let ready = |held: &Held<'_>| {
+            desired.carried[&held.standing.node.role].contains(name)
+                && waits(draft, survey, held, name).is_none()
+        };
+        let candidates = standings.iter().filter(|(_, s)| s.node.role == Role::Master && !s.set_aside);
+        let held =
+            candidates.filter_map(|(name, standing)| Some(Held { name, standing, heard: standing.heard? }));
+        if let Some(founder) = held.into_iter().find(ready).map(|held| held.name.clone()) {
+            let action = Action::Found { component: name.clone(), node: founder.clone() };
+            draft.step(format!("found {name}"), action, format!("{founder} is the first that can"));
+        }
+    }
+}
+
+/// The components of a node that are open, in boot order; the others are recorded as waiting.
+fn open<'a>(draft: &mut Draft<'a>, survey: &Survey<'_>, held: &Held<'_>) -> Vec<&'a ComponentName> {
+    let desired = draft.desired;
+    let mut open = Vec::new();
+    for name in &desired.carried[&held.standing.node.role] {
+        let opened = held.standing.seen.is_some_and(|seen| seen.opened.contains(name))
+            || held.heard.status.components.contains_key(name);
+        if opened {
+            open.push(name);
+            continue;
+        }
+        let founder = desired.founders.get(name);
+        let waits = waits(draft, survey, held, name).or_else(|| match founder {
+            _ if !desired.renderer.has_membership(name) || founder == Some(held.name) => None,
+            None => Some(format!("a master to be chosen that founds {name}")),
+            Some(_) if survey.components[name].founded || survey.components[name].masters.2 > 0 => None,
+            Some(founder) => Some(format!("{name} to be founded on {founder}")),
+        });
+        match waits {
+            None => open.push(name),
+            Some(waits_for) => draft.wait(Wait {
+                subject: format!("{name} on {}", held.name),
+                last_seen: last_seen(held, desired.renderer.requires(name)),
+                waits_for,
+                since: since(survey, desired.renderer.requires(name)).max(held.heard.status.started_at),
+                node: Some(held.name.clone()),
+            }),
+        }
+    }
+    open
+}
+
+/// What keeps `name` from being started on a node, if anything does.
+fn waits(draft: &Draft<'_>, survey: &Survey<'_>, held: &Held<'_>, name: &ComponentName) -> Option<String> {
+    let renderer = &draft.desired.renderer;
+    if let Some(bundle) = renderer.bundle(name)
+        && !survey.blobs.contains(&bundle.digest)
+    {
+        return Some(format!("the bundle of {name} to be in the depot"));
+    }
+    if renderer.needs_nodes(name) && survey.addresses_missing > 0 {
+        return Some(format!(
+            "the addresses of {} more nodes, which its config names",
+            survey.addresses_missing
+        ));
+    }
+    for required in renderer.requires(name) {
+        let here = renderer.roles(required).contains(&held.standing.node.role);
+        if here && phase(Some(held.heard), required) != Some(Phase::Healthy) {
+            return Some(format!("{required} on {}", held.name));
+        }
+        // Beside its own node, a component waits for what is clustered, and for what only other nodes carry.
+        if (!here || renderer.is_quorum(required))
+            && let Some(lacking) = survey.lacking(required, renderer.is_quorum(required))
+        {
+            return Some(lacking);
+        }
+    }
+    None
+}
+
+fn since(survey: &Survey<'_>, requires: &BTreeSet<ComponentName>) -> Timestamp {
+    requires.iter().map(|name| survey.components[name].since).max().unwrap_or_default()
+}
+
+fn last_seen(held: &Held<'_>, requires: &BTreeSet<ComponentName>) -> String {
+    let here = requires.iter().filter_map(|name| Some((name, held.heard.status.components.get(name)?)));
+    let seen: Vec<_> = here.map(|(name, status)| describe(name, status)).collect();
+    if seen.is_empty() {
+        format!("{} is at generation {}", held.name, held.heard.status.generation)
+    } else {
+        seen.join("; ")
+    }
+}
+
+fn describe(name: &ComponentName, status: &ComponentStatus) -> String {
+    let failing = status.checks.iter().find(|(_, result)| result.verdict != crate::status::Verdict::Ok);
+    match (failing, &status.note) {
+        (Some((check, result)), _) => {
+            format!("{name} {}: check {check} is {}: {}", status.phase, result.verdict, result.seen)
+        }
+        (None, Some(note)) => format!("{name} {}: {note}", status.phase),
+        (None, None) => format!("{name} {}", status.phase),
+    }
+}
+
+fn render(
+    draft: &Draft<'_>,
+    session: &mut Session<'_>,
+    node: &NodeContext<'_>,
+    (open, masters): (&[&ComponentName], &[Peer]),
+) -> Result<Vec<Rendered>, RenderError> {
+    let part = |name: &ComponentName| match draft.desired.founders.get(name) {
+        Some(founder) if founder != node.name => masters
+            .iter()
+            .find(|peer| peer.name == *founder)
+            .map_or(Part::None, |founder| Part::Joiner(founder.clone())),
+        Some(_) => Part::Founder,
+        None => Part::None,
+    };
+    open.iter().map(|name| session.render(name, node, part(name))).collect()
+}
+
+/// How many nodes are being changed, so that masters go one at a time and agents in bounded batches.
+struct Changes {
+    masters: BTreeSet<NodeName>,
+    agents: BTreeSet<NodeName>,
+}
+
+impl Changes {
+    fn of(standings: &Standings<'_>) -> Self {
+        let mut changes = Self { masters: BTreeSet::new(), agents: BTreeSet::new() };
+        for (name, standing) in standings.iter().filter(|(_, s)| !is_settled(s)) {
+            changes.of_role(standing.node.role).insert((*name).clone());
+        }
+        changes
+    }
+
+    fn of_role(&mut self, role: Role) -> &mut BTreeSet<NodeName> {
+        if role == Role::Master { &mut self.masters } else { &mut self.agents }
+    }
+
+    /// Whether `node` may be changed now: it is unsettled itself, or there is room for one more.
+    fn admit(&mut self, node: &NodeName, role: Role, agents_at_once: u32) -> bool {
+        let room = if role == Role::Master { 1 } else { agents_at_once as usize };
+        let unsettled = self.of_role(role);
+        if !unsettled.contains(node) && unsettled.len() >= room {
+            return false;
+        }
+        unsettled.insert(node.clone());
+        true
+    }
+}
+
+fn is_settled(standing: &Standing<'_>) -> bool {
+    let Some(heard) = standing.heard else { return false };
+    let published = standing.seen.and_then(|seen| seen.published.as_ref());
+    let healthy = heard.status.components.values().all(|component| component.phase == Phase::Healthy);
+    healthy && published.is_none_or(|published| heard.status.content.as_ref() == Some(&published.content))
+}
+
+fn publish(
+    draft: &mut Draft<'_>,
+    held: &Held<'_>,
+    (rendered, masters): (Vec<Rendered>, &[Peer]),
+    changes: &mut Changes,
+) {
+    let desired = draft.desired;
+    let published = held.standing.seen.and_then(|seen| seen.published.as_ref());
+    let generation = published.map_or(0, |p| p.generation).max(held.heard.status.generation) + 1;
+    let status = &held.heard.status.components;
+    let differs =
+        rendered.iter().any(|r| status.get(&r.manifest.name).is_some_and(|s| s.applied != r.digest));
+    let digests: Vec<Digest> = rendered.iter().map(|r| r.digest.clone()).collect();
+    let manifest = Manifest {
+        format_version: MANIFEST_FORMAT,
+        cluster: desired.cluster.clone(),
+        cluster_name: desired.name.clone(),
+        node: held.name.clone(),
+        role: held.standing.node.role,
+        generation,
+        masters: masters.to_vec(),
+        components: rendered.into_iter().map(|r| r.manifest).collect(),
+    };
+    let content = manifest.content_with(&digests.iter().collect::<Vec<_>>());
+    let held_content = published.map(|p| &p.content).or(held.heard.status.content.as_ref());
+    if held_content == Some(&content) {
+        return;
+    }
+    if differs && !changes.admit(held.name, manifest.role, desired.limits.agents_at_once) {
+        return draft.wait(Wait {
+            subject: format!("change of {}", held.name),
+            waits_for: "other nodes of its kind to be healthy after their change".to_owned(),
+            last_seen: format!("{} is at generation {}", held.name, held.heard.status.generation),
+            since: draft.observed.taken_at,
+            node: Some(held.name.clone()),
+        });
+    }
+    let reason = if differs { "its components change" } else { "components have opened" };
+    let id = format!("publish {}@{generation}", held.name);
+    draft.step(id, Action::Publish { manifest: Arc::new(manifest), content }, reason);
+}
+
+/// Records what a node has yet to reach, and sets aside what took too long.
+fn await_health(draft: &mut Draft<'_>, held: &Held<'_>, open: &[&ComponentName]) {
+    if let Some(problem) = &held.heard.status.problem {
+        draft.wait(Wait {
+            subject: format!("node {}", held.name),
+            waits_for: "its agent to go on".to_owned(),
+            last_seen: problem.clone(),
+            since: held.heard.at,
+            node: Some(held.name.clone()),
+        });
+    }
+    for name in open {
+        let status = held.heard.status.components.get(*name);
+        if status.is_some_and(|status| status.phase == Phase::Healthy) {
+            continue;
+        }
+        let since = held.standing.seen.and_then(|seen| seen.since.get(*name)).map(|(_, since)| *since);
+        let since = since.or(held.standing.seen.and_then(|s| s.published_at)).unwrap_or(draft.now);
+        let wait = Wait {
+            subject: format!("{name} on {}", held.name),
+            waits_for: "its checks to be ok".to_owned(),
+            last_seen: status
+                .map_or_else(|| "the agent has not begun with it".to_owned(), |s| describe(name, s)),
+            since,
+            node: Some(held.name.clone()),
+        };
+        if draft.overdue(since, draft.desired.limits.settle_seconds) {
+            let reason = format!("{} has not become healthy: {}", wait.subject, wait.last_seen);
+            draft.debt(wait.subject.clone(), reason, since, Area::Platform);
+            draft.blocked_by_debt(wait);
+        } else {
+            draft.wait(wait);
+        }
+    }
+}

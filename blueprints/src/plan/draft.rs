@@ -1,0 +1,124 @@
+//! A plan while it is being made: one place that adds steps, waits and debts.
+
+use std::collections::BTreeSet;
+
+use super::{Action, Area, Blocked, Debt, Plan, Step};
+use crate::desired::Desired;
+use crate::names::{NodeName, Timestamp};
+use crate::observed::{Observed, StepFailure};
+
+pub(super) struct Draft<'a> {
+    pub(super) desired: &'a Desired,
+    pub(super) observed: &'a Observed,
+    pub(super) now: Timestamp,
+    plan: Plan,
+    set_aside: BTreeSet<NodeName>,
+}
+
+/// What a wait is about.
+pub(super) struct Wait {
+    pub(super) subject: String,
+    pub(super) waits_for: String,
+    pub(super) last_seen: String,
+    pub(super) since: Timestamp,
+    pub(super) node: Option<NodeName>,
+}
+
+impl<'a> Draft<'a> {
+    pub(super) fn new(desired: &'a Desired, observed: &'a Observed, now: Timestamp) -> Self {
+        Self { desired, observed, now, plan: Plan::default(), set_aside: BTreeSet::new() }
+    }
+
+    pub(super) fn finish(self) -> Plan {
+        self.plan
+    }
+
+    /// Adds a step, unless it failed: then it waits for its next try, or is set aside for good.
+    pub(super) fn step(&mut self, id: String, action: Action, reason: impl Into<String>) {
+        let patience = u64::from(self.desired.limits.boot_seconds) * 1000;
+        match self.observed.failures.get(&id) {
+            None => self.plan.steps.push(Step { id, action, reason: reason.into() }),
+            Some(failure @ StepFailure { retry_at: Some(at), .. })
+                if self.now.since(failure.first) < patience.max(1) =>
+            {
+                if *at <= self.now {
+                    self.plan.steps.push(Step { id, action, reason: reason.into() });
+                } else {
+                    self.wait_for_retry(id, &action, failure, *at);
+                }
+            }
+            Some(failure) => self.give_up(id, &action, failure),
+        }
+    }
+
+    fn wait_for_retry(&mut self, id: String, action: &Action, failure: &StepFailure, at: Timestamp) {
+        self.wake(at);
+        self.wait(Wait {
+            subject: id,
+            waits_for: "its next try".to_owned(),
+            last_seen: failure.message.clone(),
+            since: failure.first,
+            node: action.node(),
+        });
+    }
+
+    fn give_up(&mut self, id: String, action: &Action, failure: &StepFailure) {
+        let reason = format!("{id}: {} (tried {} times)", failure.message, failure.attempts);
+        match action.node() {
+            Some(node) => self.set_aside(&node, reason, failure.first, action.area()),
+            None => self.debt(id.clone(), reason, failure.first, action.area()),
+        }
+        self.blocked_by_debt(Wait {
+            subject: id,
+            waits_for: "somebody to look at it".to_owned(),
+            last_seen: failure.message.clone(),
+            since: failure.first,
+            node: action.node(),
+        });
+    }
+
+    /// Records a wait that something else will end.
+    pub(super) fn wait(&mut self, wait: Wait) {
+        let by_debt = wait.node.as_ref().is_some_and(|node| self.set_aside.contains(node));
+        self.block(wait, by_debt);
+    }
+
+    /// Records a wait that nothing will end in this run.
+    pub(super) fn blocked_by_debt(&mut self, wait: Wait) {
+        self.block(wait, true);
+    }
+
+    fn block(&mut self, wait: Wait, by_debt: bool) {
+        let Wait { subject, waits_for, last_seen, since, node } = wait;
+        self.plan.blocked.push(Blocked { subject, waits_for, since, last_seen, node, by_debt });
+    }
+
+    /// Asks to look again at `at`.
+    pub(super) fn wake(&mut self, at: Timestamp) {
+        self.plan.wake_at = Some(self.plan.wake_at.map_or(at, |held| held.min(at)));
+    }
+
+    /// Whether `seconds` have passed since `since`; if not, asks to look again when they have.
+    pub(super) fn overdue(&mut self, since: Timestamp, seconds: u32) -> bool {
+        let deadline = since.plus(u64::from(seconds) * 1000);
+        if deadline <= self.now {
+            return true;
+        }
+        self.wake(deadline);
+        false
+    }
+
+    pub(super) fn set_aside(&mut self, node: &NodeName, reason: String, since: Timestamp, area: Area) {
+        if self.set_aside.insert(node.clone()) {
+            self.debt(node.to_string(), reason, since, area);
+        }
+    }
+
+    pub(super) fn debt(&mut self, subject: String, reason: String, since: Timestamp, area: Area) {
+        self.plan.debt.push(Debt { subject, reason, since, area });
+    }
+
+    pub(super) fn is_set_aside(&self, node: &NodeName) -> bool {
+        self.set_aside.contains(node)
+    }
+}

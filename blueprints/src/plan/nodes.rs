@@ -1,0 +1,133 @@
+//! Nodes: which have a machine, which are heard, which are set aside, and whom the installer brings the agent to.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use super::draft::{Draft, Wait};
+use super::{Action, Area};
+use crate::desired::DesiredNode;
+use crate::names::{NodeName, Timestamp};
+use crate::observed::{Heard, NodeSeen};
+use crate::resource::{MachineSeen, PowerState};
+
+/// Where a node stands this round.
+pub(super) struct Standing<'a> {
+    pub(super) node: &'a DesiredNode,
+    /// Its address inside the cluster, once its machine has one.
+    pub(super) address: Option<IpAddr>,
+    /// Its last word, if it is recent.
+    pub(super) heard: Option<&'a Heard>,
+    /// What is known of it beside that.
+    pub(super) seen: Option<&'a NodeSeen>,
+    /// Whether it holds up nobody any more.
+    pub(super) set_aside: bool,
+}
+
+pub(super) type Standings<'a> = BTreeMap<&'a NodeName, Standing<'a>>;
+
+/// Seconds after which an agent that was brought over SSH and was not heard is brought again.
+const ENROLL_AGAIN_SECONDS: u32 = 20;
+
+pub(super) fn plan<'a>(draft: &mut Draft<'a>) -> Standings<'a> {
+    let (desired, observed) = (draft.desired, draft.observed);
+    let mut standings = Standings::new();
+    for (name, node) in desired.nodes.iter() {
+        let machine = observed.resources.get(&node.machine).and_then(|seen| seen.machine.as_ref());
+        let seen = observed.nodes.get(name);
+        let mut heard = seen.and_then(|seen| seen.heard.as_ref());
+        if let Some(machine) = machine {
+            heard = judge(draft, (name, node), machine, seen);
+        }
+        let set_aside = draft.is_set_aside(name);
+        let address = machine.and_then(|machine| machine.address);
+        standings.insert(name, Standing { node, address, heard, seen, set_aside });
+    }
+    standings
+}
+
+/// Sets the node aside, enrolls it, or waits for it; returns its last word if that is recent.
+fn judge<'a>(
+    draft: &mut Draft<'a>,
+    (name, node): (&NodeName, &DesiredNode),
+    machine: &MachineSeen,
+    seen: Option<&'a NodeSeen>,
+) -> Option<&'a Heard> {
+    let heard = seen.and_then(|seen| seen.heard.as_ref());
+    if machine.power == PowerState::Paused {
+        let since = heard.map_or(machine.created_at, |heard| heard.at);
+        set_aside(draft, name, "its machine is paused".to_owned(), since);
+        return None;
+    }
+    if machine.power == PowerState::Off {
+        return None;
+    }
+    if let Some(heard) = heard {
+        if !draft.overdue(heard.at, draft.desired.limits.silence_seconds) {
+            return Some(heard);
+        }
+        let reason =
+            format!("its agent has been silent; last heard at generation {}", heard.status.generation);
+        set_aside(draft, name, reason, heard.at);
+        return None;
+    }
+    not_heard(draft, (name, node), machine, seen);
+    None
+}
+
+fn not_heard(
+    draft: &mut Draft<'_>,
+    (name, node): (&NodeName, &DesiredNode),
+    machine: &MachineSeen,
+    seen: Option<&NodeSeen>,
+) {
+    let since = seen.and_then(|seen| seen.awaited_since).unwrap_or(draft.now);
+    if draft.overdue(since, draft.desired.limits.boot_seconds) {
+        let failure = draft.observed.failures.get(&format!("enroll {name}"));
+        let seen = failure.map_or_else(|| "nothing was heard of it".to_owned(), |f| f.message.clone());
+        return set_aside(draft, name, format!("its agent did not come: {seen}"), since);
+    }
+    let enrolled_at = seen.and_then(|seen| seen.enrolled_at);
+    let enroll =
+        node.enrolled_by_installer() && enrolled_at.is_none_or(|at| draft.overdue(at, ENROLL_AGAIN_SECONDS));
+    if !enroll {
+        return await_agent(draft, name, enrolled_at, since);
+    }
+    match machine.public_address.or(machine.address) {
+        Some(address) => {
+            let action = Action::Enroll { node: name.clone(), address };
+            draft.step(format!("enroll {name}"), action, "its agent is not heard");
+        }
+        None => draft.wait(Wait {
+            subject: format!("enroll {name}"),
+            waits_for: "the address of its machine".to_owned(),
+            last_seen: "the machine has none yet".to_owned(),
+            since,
+            node: Some(name.clone()),
+        }),
+    }
+}
+
+fn await_agent(draft: &mut Draft<'_>, name: &NodeName, enrolled_at: Option<Timestamp>, since: Timestamp) {
+    let last_seen = match enrolled_at {
+        Some(_) => "the agent was started over SSH",
+        None => "its machine is up and reads its boot data",
+    };
+    draft.wait(Wait {
+        subject: format!("node {name}"),
+        waits_for: "its agent to be heard".to_owned(),
+        last_seen: last_seen.to_owned(),
+        since,
+        node: Some(name.clone()),
+    });
+}
+
+fn set_aside(draft: &mut Draft<'_>, name: &NodeName, reason: String, since: Timestamp) {
+    draft.set_aside(name, reason.clone(), since, Area::Boot);
+    draft.blocked_by_debt(Wait {
+        subject: format!("node {name}"),
+        waits_for: "its agent to be heard".to_owned(),
+        last_seen: reason,
+        since,
+        node: Some(name.clone()),
+    });
+}
