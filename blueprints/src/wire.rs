@@ -4,10 +4,11 @@
 //! |---|---|---|
 //! | `POST /v1/join` [`JoinRequest`] | a node without a certificate yet | [`JoinAnswer`], held back up to 25 s until the installer decided |
 //! | `GET /v1/blob/<digest>` | any node; without a certificate only the agent's own blob | the bytes |
+//! | `GET /v1/holders/<digest>` | any node | `Vec<`[`Peer`](crate::manifest::Peer)`>`: some nodes that said they have the blob |
 //! | `GET /v1/manifest/<node>?after=<generation>` | that node | [`SignedManifest`](crate::manifest::SignedManifest), held back up to 25 s; 204 if none is newer |
 //! | `PUT /v1/status` [`NodeStatus`] | that node | 204 |
 //! | `GET /v1/fact/<component>/<name>` | nodes of the fact's roles | the value as JSON |
-//! | `GET /v1/watch?after=<cursor>` | installer | [`WatchAnswer`], held back up to 25 s until something is newer |
+//! | `GET /v1/watch?after=<cursor>` | installer | [`WatchAnswer`], held back up to 25 s until something is newer; at once for 0 |
 //! | `PUT /v1/manifests` `Vec<SignedManifest>` | installer | [`PublishAnswer`] |
 //! | `PUT /v1/joins` `Vec<JoinDecision>` | installer | 204 |
 //! | `GET /v1/self` | installer | this node's own [`NodeStatus`] |
@@ -21,27 +22,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::{Digest, NodeName};
 use crate::status::NodeStatus;
+pub use crate::trust::JoinRequest;
 
 /// How long a held-back answer may take, in seconds.
 pub const HOLD_SECONDS: u64 = 25;
-
-/// A node asks for its certificate. It proves its token and does not send it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct JoinRequest {
-    /// The node that it wants to be.
-    pub node: NodeName,
-    /// The machine that it runs on, as the boot data named it.
-    pub incarnation: String,
-    /// When its token expires, in seconds since 1970.
-    pub expires: u64,
-    /// Its certificate signing request in PEM (PKCS #10, RFC 2986).
-    pub csr: String,
-    /// Its SSH host public keys, `type base64` each.
-    pub host_keys: Vec<String>,
-    /// The proof (see [`trust`](crate::trust)), in hexadecimal.
-    pub proof: String,
-}
 
 /// What became of a [`JoinRequest`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,7 +51,7 @@ pub enum JoinAnswer {
 pub struct JoinDecision {
     /// The node.
     pub node: NodeName,
-    /// The digest of the CSR's PEM text, so that the decision is for this request only.
+    /// The digest of the CSR's DER bytes, so that the decision is for this request only.
     pub csr: Digest,
     /// The decision.
     pub answer: JoinAnswer,
