@@ -5,6 +5,7 @@
 //! [`observed`], [`plan`].
 
 pub mod blueprint;
+pub mod boot;
 pub mod manifest;
 pub mod render;
 pub mod observed;
@@ -12,6 +13,7 @@ pub mod plan;
 pub mod lock;
 pub mod desired;
 pub mod names;
+pub mod node;
 pub mod resource;
 pub mod stack;
 pub mod status;

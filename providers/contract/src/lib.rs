@@ -4,12 +4,16 @@
 //! place in the installer decides about retrying. `providers/CONTRACT.md` is the table of MUSTs.
 
 mod failure;
+mod fleet;
 mod resource;
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use castrum_blueprints::names::{ClusterId, ResourcePath};
 
 pub use failure::{Failure, FailureClass};
+pub use fleet::{Clock, Enrollment, Fleet, News, Publication, Reach};
 pub use resource::{
     Abilities, Blind, BootData, Change, Ensured, ImageSpec, MachineSeen, MachineSpec, NetworkSpec,
     Observation, PowerState, Removed, ResourceSeen, ResourceSpec, Wanted,
@@ -37,6 +41,16 @@ pub trait Provider: Send + Sync {
 
     /// Power control of machines, where the place has it.
     fn power(&self) -> Option<&dyn Power> {
+        None
+    }
+
+    /// The nodes themselves, where they live in this process.
+    fn fleet(&self) -> Option<Arc<dyn Fleet>> {
+        None
+    }
+
+    /// The place's own clock, where time is virtual.
+    fn clock(&self) -> Option<Arc<dyn Clock>> {
         None
     }
 

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use castrum_blueprints::names::{ResourcePath, Timestamp};
 pub use castrum_blueprints::resource::{
-    Abilities, Blind, ImageSpec, MachineSeen, MachineSpec, NetworkSpec, PowerState, ResourceSeen, ResourceSpec,
+    Abilities, Blind, ImageSpec, MachineSeen, MachineSpec, NetworkSpec, PowerState, ResourceSeen,
+    ResourceSpec,
 };
 use serde::{Deserialize, Serialize};
 
