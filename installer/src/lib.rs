@@ -1,1 +1,4 @@
 //! The command line and the loop between what can be computed and what can be touched.
+
+pub mod artifacts;
+pub mod keyring;

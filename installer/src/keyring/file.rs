@@ -1,0 +1,242 @@
+//! The one file that the keyring rests in: written whole or not at all, and never by two at once.
+//!
+//! A change holds an exclusive lock on `<file>.lock` from reading to writing. The new file is written beside the old
+//! one, flushed to disk and renamed over it, so that a crash at any moment leaves one of the two.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use castrum_blueprints::names::ClusterId;
+use ring::rand::SecureRandom;
+use zeroize::Zeroizing;
+
+use super::contents::Contents;
+use super::seal::{Kdf, Pbkdf2, Sealed, SealingKey, seal};
+use super::{Keyring, KeyringError, Unlock, unlock};
+
+/// A change takes well under a second, even with a passphrase.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A keyring on disk.
+pub struct KeyringFile {
+    path: PathBuf,
+    cluster: ClusterId,
+    unlock: Unlock,
+    patience: Duration,
+    /// The key of the last time, since deriving it from a passphrase takes long on purpose.
+    opened: Mutex<Option<(Kdf, SealingKey)>>,
+}
+
+impl KeyringFile {
+    /// The keyring of `cluster` at `path` (`.castrum/keyring`). Nothing is read yet.
+    pub fn new(path: impl Into<PathBuf>, cluster: ClusterId, unlock: Unlock) -> Self {
+        Self { path: path.into(), cluster, unlock, patience: PATIENCE, opened: Mutex::new(None) }
+    }
+
+    /// Waits this long for another process to let go, instead of 30 seconds.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether there is such a file, readable or not.
+    pub fn exists(&self) -> bool {
+        !matches!(fs::symlink_metadata(&self.path), Err(error) if error.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// Makes the keyring of a new cluster, and its sealing key if that is a file. Refused if there is one already.
+    pub fn create(&self, now: u64, rng: &dyn SecureRandom) -> Result<Keyring, KeyringError> {
+        let _lock = self.lock()?;
+        if self.exists() {
+            return Err(KeyringError::Exists { path: self.path.clone() });
+        }
+        let keyring = Keyring::generate(self.cluster.clone(), now, rng)?;
+        let (kdf, key) = new_sealing_key(&self.unlock, rng)?;
+        self.save(&keyring, &kdf, &key, rng)?;
+        self.remember(kdf, key);
+        Ok(keyring)
+    }
+
+    /// Opens the keyring as it is now. Changes to the result are not saved; see [`KeyringFile::update`].
+    pub fn open(&self) -> Result<Keyring, KeyringError> {
+        self.load().map(|(keyring, _, _)| keyring)
+    }
+
+    /// Opens the keyring, or makes it if there is none. Only for a cluster that has no nodes yet: those that exist do
+    /// not trust new keys.
+    pub fn open_or_create(&self, now: u64, rng: &dyn SecureRandom) -> Result<Keyring, KeyringError> {
+        if self.exists() {
+            return self.open();
+        }
+        match self.create(now, rng) {
+            // Another process was faster.
+            Err(KeyringError::Exists { .. }) => self.open(),
+            other => other,
+        }
+    }
+
+    /// Reads, changes and saves, while no other process can. If `change` fails, nothing is saved; what it gives is
+    /// handed out only after the file is safely on disk.
+    pub fn update<T, E: From<KeyringError>>(
+        &self,
+        rng: &dyn SecureRandom,
+        change: impl FnOnce(&mut Keyring) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let _lock = self.lock()?;
+        let (mut keyring, kdf, key) = self.load()?;
+        let given = change(&mut keyring)?;
+        self.save(&keyring, &kdf, &key, rng)?;
+        Ok(given)
+    }
+
+    /// Seals the file in another way from now on: a new passphrase, or a key file.
+    pub fn reseal(&mut self, to: Unlock, rng: &dyn SecureRandom) -> Result<(), KeyringError> {
+        let _lock = self.lock()?;
+        let (keyring, _, _) = self.load()?;
+        let (kdf, key) = new_sealing_key(&to, rng)?;
+        self.save(&keyring, &kdf, &key, rng)?;
+        self.remember(kdf, key);
+        self.unlock = to;
+        Ok(())
+    }
+
+    fn load(&self) -> Result<(Keyring, Kdf, SealingKey), KeyringError> {
+        let path = || self.path.clone();
+        let file = fs::read(&self.path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => KeyringError::Missing { path: path() },
+            _ => KeyringError::Read { path: path(), source },
+        })?;
+        let sealed = Sealed::parse(&self.path, &file, &self.cluster)?;
+        let kdf = sealed.kdf().clone();
+        let key = self.sealing_key(&kdf)?;
+        if !sealed.fits(&key) {
+            return Err(match &self.unlock {
+                Unlock::Passphrase(_) => KeyringError::WrongPassphrase { path: path() },
+                Unlock::KeyFile(key) => KeyringError::WrongSealingKey { path: path(), key: key.clone() },
+            });
+        }
+        // What serde says about contents that do not fit would quote them.
+        let contents: Contents = serde_json::from_slice(&sealed.open(&key)?)
+            .map_err(|_| KeyringError::Unreadable { path: path() })?;
+        if contents.cluster != self.cluster {
+            return Err(KeyringError::Unreadable { path: path() });
+        }
+        let keyring = Keyring::from_contents(contents)?;
+        self.remember(kdf.clone(), key.clone());
+        Ok((keyring, kdf, key))
+    }
+
+    fn sealing_key(&self, kdf: &Kdf) -> Result<SealingKey, KeyringError> {
+        if let Some((known, key)) = &*self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+            && known == kdf
+        {
+            return Ok(key.clone());
+        }
+        match (kdf, &self.unlock) {
+            (Kdf::Pbkdf2(pbkdf2), Unlock::Passphrase(passphrase)) => Ok(pbkdf2.key(passphrase)),
+            (Kdf::KeyFile, Unlock::KeyFile(path)) => unlock::read_key(path).map(SealingKey),
+            (Kdf::Pbkdf2(_), Unlock::KeyFile(_)) => {
+                Err(KeyringError::NeedsPassphrase { path: self.path.clone() })
+            }
+            (Kdf::KeyFile, Unlock::Passphrase(_)) => {
+                Err(KeyringError::NeedsKeyFile { path: self.path.clone() })
+            }
+        }
+    }
+
+    fn remember(&self, kdf: Kdf, key: SealingKey) {
+        *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = Some((kdf, key));
+    }
+
+    fn save(
+        &self,
+        keyring: &Keyring,
+        kdf: &Kdf,
+        key: &SealingKey,
+        rng: &dyn SecureRandom,
+    ) -> Result<(), KeyringError> {
+        // Room for all of it, so that growing leaves no copy of a secret behind.
+        let mut contents =
+            Zeroizing::new(Vec::with_capacity(8192 + 2048 * keyring.contents.enrolments.len()));
+        serde_json::to_writer(&mut *contents, &keyring.contents)
+            .map_err(|error| KeyringError::Write { path: self.path.clone(), source: error.into() })?;
+        let file = seal(contents, &self.cluster, kdf, key, rng)?;
+        replace(&self.path, &file).map_err(|source| KeyringError::Write { path: self.path.clone(), source })
+    }
+
+    /// Held until the result is dropped, or this process ends.
+    fn lock(&self) -> Result<File, KeyringError> {
+        let path = beside(&self.path, ".lock");
+        let failed = |source| KeyringError::Write { path: path.clone(), source };
+        DirBuilder::new().recursive(true).mode(0o700).create(folder_of(&path)).map_err(failed)?;
+        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let file = file.map_err(failed)?;
+        let until = Instant::now() + self.patience;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(TryLockError::WouldBlock) if Instant::now() >= until => {
+                    return Err(KeyringError::Busy { path });
+                }
+                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(10)),
+                Err(TryLockError::Error(source)) => return Err(failed(source)),
+            }
+        }
+    }
+}
+
+impl fmt::Debug for KeyringFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyringFile")
+            .field("path", &self.path)
+            .field("cluster", &self.cluster)
+            .field("unlock", &self.unlock)
+            .finish_non_exhaustive()
+    }
+}
+
+fn new_sealing_key(unlock: &Unlock, rng: &dyn SecureRandom) -> Result<(Kdf, SealingKey), KeyringError> {
+    match unlock {
+        Unlock::KeyFile(path) => Ok((Kdf::KeyFile, SealingKey(unlock::read_or_make_key(path, rng)?))),
+        Unlock::Passphrase(passphrase) => {
+            let pbkdf2 = Pbkdf2::draw(rng)?;
+            let key = pbkdf2.key(passphrase);
+            Ok((Kdf::Pbkdf2(pbkdf2), key))
+        }
+    }
+}
+
+/// Puts `bytes` at `path` whole, or leaves what was there. The lock is held, so the name of the new file is ours.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let new = beside(path, ".new");
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Err(_) | Ok(()) => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    File::open(folder_of(path))?.sync_all()
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(ending);
+    PathBuf::from(name)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
