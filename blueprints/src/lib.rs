@@ -5,11 +5,14 @@
 //! [`observed`], [`plan`].
 
 pub mod blueprint;
+pub mod check;
+pub mod document;
 pub mod boot;
 pub mod manifest;
 pub mod render;
 pub mod observed;
 pub mod plan;
+pub mod event;
 pub mod lock;
 pub mod desired;
 pub mod names;

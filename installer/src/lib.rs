@@ -2,3 +2,6 @@
 
 pub mod artifacts;
 pub mod keyring;
+pub mod events;
+pub mod engine;
+pub mod cancel;

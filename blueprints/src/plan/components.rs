@@ -17,7 +17,48 @@ use crate::observed::Heard;
 use crate::render::{ClusterContext, NodeContext, Part, RenderError, Rendered, Session};
 use crate::status::{ComponentStatus, Phase};
 
-pub(super) fn plan(draft: &mut Draft<'_>, standings: &Standings<'_>) -> Result<(), RenderError> {
+/// Rendered components by node. It is dropped when the cluster that templates see becomes another one.
+#[derive(Debug, Default)]
+pub(super) struct RenderCache {
+    cluster: Option<Arc<ClusterContext>>,
+    founders: BTreeMap<ComponentName, NodeName>,
+    nodes: BTreeMap<NodeName, (Vec<ComponentName>, Arc<Content>)>,
+}
+
+/// What a node shall run, rendered.
+#[derive(Debug)]
+struct Content {
+    components: Vec<Rendered>,
+    manifest: Manifest,
+    digest: Digest,
+}
+
+impl RenderCache {
+    fn turn_to(
+        &mut self,
+        cluster: ClusterContext,
+        founders: &BTreeMap<ComponentName, NodeName>,
+    ) -> Arc<ClusterContext> {
+        match &self.cluster {
+            Some(held) if **held == cluster && self.founders == *founders => Arc::clone(held),
+            _ => {
+                let cluster = Arc::new(cluster);
+                *self = Self {
+                    cluster: Some(Arc::clone(&cluster)),
+                    founders: founders.clone(),
+                    nodes: BTreeMap::new(),
+                };
+                cluster
+            }
+        }
+    }
+}
+
+pub(super) fn plan(
+    draft: &mut Draft<'_>,
+    standings: &Standings<'_>,
+    cache: &mut RenderCache,
+) -> Result<(), RenderError> {
     let desired = draft.desired;
     let masters = masters(standings);
     let expected = standings.values().filter(|s| s.node.role == Role::Master).count();
@@ -25,6 +66,7 @@ pub(super) fn plan(draft: &mut Draft<'_>, standings: &Standings<'_>) -> Result<(
         return Ok(());
     }
     let cluster = ClusterContext::new(standings.iter().filter_map(|(name, s)| context(name, s)));
+    let cluster = cache.turn_to(cluster, &desired.founders);
     let mut session = desired.renderer.session(&cluster);
     let survey = Survey::of(draft, standings);
     found(draft, standings, &survey);
@@ -33,8 +75,8 @@ pub(super) fn plan(draft: &mut Draft<'_>, standings: &Standings<'_>) -> Result<(
         let (Some(heard), Some(node)) = (standing.heard, context(name, standing)) else { continue };
         let held = Held { name, standing, heard };
         let open = open(draft, &survey, &held);
-        let rendered = render(draft, &mut session, &node, (&open, &masters))?;
-        publish(draft, &held, (rendered, &masters), &mut changes);
+        let content = content(draft, (cache, &mut session), &node, (&open, &masters))?;
+        publish(draft, &held, &content, &mut changes);
         await_health(draft, &held, &open);
     }
     Ok(())
@@ -224,13 +266,19 @@ fn describe(name: &ComponentName, status: &ComponentStatus) -> String {
     }
 }
 
-fn render(
+fn content(
     draft: &Draft<'_>,
-    session: &mut Session<'_>,
+    (cache, session): (&mut RenderCache, &mut Session<'_>),
     node: &NodeContext<'_>,
     (open, masters): (&[&ComponentName], &[Peer]),
-) -> Result<Vec<Rendered>, RenderError> {
-    let part = |name: &ComponentName| match draft.desired.founders.get(name) {
+) -> Result<Arc<Content>, RenderError> {
+    if let Some((held, content)) = cache.nodes.get(node.name)
+        && held.iter().eq(open.iter().copied())
+    {
+        return Ok(Arc::clone(content));
+    }
+    let desired = draft.desired;
+    let part = |name: &ComponentName| match desired.founders.get(name) {
         Some(founder) if founder != node.name => masters
             .iter()
             .find(|peer| peer.name == *founder)
@@ -238,10 +286,27 @@ fn render(
         Some(_) => Part::Founder,
         None => Part::None,
     };
-    open.iter().map(|name| session.render(name, node, part(name))).collect()
+    let components: Vec<Rendered> =
+        open.iter().map(|name| session.render(name, node, part(name))).collect::<Result<_, _>>()?;
+    let manifest = Manifest {
+        format_version: MANIFEST_FORMAT,
+        cluster: desired.cluster.clone(),
+        cluster_name: desired.name.clone(),
+        node: node.name.clone(),
+        role: node.role,
+        generation: 0,
+        masters: masters.to_vec(),
+        components: components.iter().map(|rendered| Arc::clone(&rendered.manifest)).collect(),
+    };
+    let digest =
+        manifest.content_with(&components.iter().map(|rendered| &rendered.digest).collect::<Vec<_>>());
+    let content = Arc::new(Content { components, manifest, digest });
+    let open = open.iter().map(|name| (*name).clone()).collect();
+    cache.nodes.insert(node.name.clone(), (open, Arc::clone(&content)));
+    Ok(content)
 }
 
-/// How many nodes are being changed, so that masters go one at a time and agents in bounded batches.
+/// Which nodes are being changed, so that masters go one at a time and agents in bounded batches.
 struct Changes {
     masters: BTreeSet<NodeName>,
     agents: BTreeSet<NodeName>,
@@ -279,35 +344,19 @@ fn is_settled(standing: &Standing<'_>) -> bool {
     healthy && published.is_none_or(|published| heard.status.content.as_ref() == Some(&published.content))
 }
 
-fn publish(
-    draft: &mut Draft<'_>,
-    held: &Held<'_>,
-    (rendered, masters): (Vec<Rendered>, &[Peer]),
-    changes: &mut Changes,
-) {
+fn publish(draft: &mut Draft<'_>, held: &Held<'_>, content: &Content, changes: &mut Changes) {
     let desired = draft.desired;
     let published = held.standing.seen.and_then(|seen| seen.published.as_ref());
-    let generation = published.map_or(0, |p| p.generation).max(held.heard.status.generation) + 1;
-    let status = &held.heard.status.components;
-    let differs =
-        rendered.iter().any(|r| status.get(&r.manifest.name).is_some_and(|s| s.applied != r.digest));
-    let digests: Vec<Digest> = rendered.iter().map(|r| r.digest.clone()).collect();
-    let manifest = Manifest {
-        format_version: MANIFEST_FORMAT,
-        cluster: desired.cluster.clone(),
-        cluster_name: desired.name.clone(),
-        node: held.name.clone(),
-        role: held.standing.node.role,
-        generation,
-        masters: masters.to_vec(),
-        components: rendered.into_iter().map(|r| r.manifest).collect(),
-    };
-    let content = manifest.content_with(&digests.iter().collect::<Vec<_>>());
     let held_content = published.map(|p| &p.content).or(held.heard.status.content.as_ref());
-    if held_content == Some(&content) {
+    if held_content == Some(&content.digest) {
         return;
     }
-    if differs && !changes.admit(held.name, manifest.role, desired.limits.agents_at_once) {
+    let status = &held.heard.status.components;
+    let differs = content
+        .components
+        .iter()
+        .any(|r| status.get(&r.manifest.name).is_some_and(|s| s.applied != r.digest));
+    if differs && !changes.admit(held.name, held.standing.node.role, desired.limits.agents_at_once) {
         return draft.wait(Wait {
             subject: format!("change of {}", held.name),
             waits_for: "other nodes of its kind to be healthy after their change".to_owned(),
@@ -316,9 +365,12 @@ fn publish(
             node: Some(held.name.clone()),
         });
     }
+    let generation = published.map_or(0, |p| p.generation).max(held.heard.status.generation) + 1;
+    let manifest = Manifest { generation, ..content.manifest.clone() };
     let reason = if differs { "its components change" } else { "components have opened" };
     let id = format!("publish {}@{generation}", held.name);
-    draft.step(id, Action::Publish { manifest: Arc::new(manifest), content }, reason);
+    let action = Action::Publish { manifest: Arc::new(manifest), content: content.digest.clone() };
+    draft.step(id, action, reason);
 }
 
 /// Records what a node has yet to reach, and sets aside what took too long.

@@ -182,12 +182,30 @@ pub enum Area {
 
 /// Plans the next round. Linear in nodes.
 pub fn plan(desired: &Desired, observed: &Observed, now: Timestamp) -> Result<Plan, RenderError> {
-    let mut draft = draft::Draft::new(desired, observed, now);
-    resources::plan(&mut draft);
-    let standings = nodes::plan(&mut draft);
-    depot::plan(&mut draft, &standings);
-    components::plan(&mut draft, &standings)?;
-    Ok(draft.finish())
+    Planner::default().plan(desired, observed, now)
+}
+
+/// Plans round after round, and keeps what it rendered as long as it stays the same. The plans are those of [`plan`].
+#[derive(Debug, Default)]
+pub struct Planner {
+    rendered: components::RenderCache,
+}
+
+impl Planner {
+    /// Plans the next round.
+    pub fn plan(
+        &mut self,
+        desired: &Desired,
+        observed: &Observed,
+        now: Timestamp,
+    ) -> Result<Plan, RenderError> {
+        let mut draft = draft::Draft::new(desired, observed, now);
+        resources::plan(&mut draft);
+        let standings = nodes::plan(&mut draft);
+        depot::plan(&mut draft, &standings);
+        components::plan(&mut draft, &standings, &mut self.rendered)?;
+        Ok(draft.finish())
+    }
 }
 
 impl Action {

@@ -1,0 +1,379 @@
+//! The loop between what can be computed and what can be touched: look, plan, do what can be done, look again.
+//!
+//! ```text
+//!            ┌────────────── a step ended · a node spoke · a deadline came ──────────────┐
+//!            ▼                                                                           │
+//! observe ─▶ plan ─▶ start each step that is not under way ─▶ wait for whichever is first┘
+//!              │
+//!              └─ nothing to do and nothing awaited ─▶ observe once more ─▶ still so: the run has ended
+//! ```
+//!
+//! Decisions are made in `plan`; here they are only carried out. This is the one place that retries.
+
+mod execute;
+mod retry;
+mod sites;
+
+use std::collections::BTreeSet;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use castrum_blueprints::desired::Desired;
+use castrum_blueprints::event::What;
+use castrum_blueprints::names::{ComponentName, NodeName, Role, Timestamp};
+use castrum_blueprints::observed::Observed;
+use castrum_blueprints::plan::{Debt, Plan, Planner, Progress, Step, plan_destroy};
+use castrum_blueprints::render::RenderError;
+use castrum_blueprints::wire::Published;
+use castrum_provider::{Clock, Fleet, News, Reach};
+use futures_util::FutureExt as _;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+
+use crate::cancel::Cancel;
+use crate::events::Events;
+use execute::{Done, Effect, Failed, Job};
+pub use execute::{ProjectPort, Tickets};
+pub use sites::Sites;
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// How far the cluster is; `None` if the run was interrupted.
+    pub progress: Option<Progress>,
+    /// The last plan.
+    pub plan: Plan,
+    /// The world as it was last seen.
+    pub observed: Observed,
+}
+
+/// Why a run could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// A component cannot be rendered.
+    #[error("cannot render the stack")]
+    Render(#[from] RenderError),
+}
+
+/// Everything that a run touches the world through.
+pub struct Engine {
+    /// The providers.
+    pub sites: Sites,
+    /// The nodes.
+    pub fleet: Arc<dyn Fleet>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// What only the project has: tokens, and the lock file.
+    pub project: Arc<dyn ProjectPort>,
+    /// Who is told.
+    pub events: Events,
+    /// Whether somebody asked to stop.
+    pub cancel: Cancel,
+}
+
+/// News that come within this time are planned together.
+const GATHER: Duration = Duration::from_millis(20);
+/// While nothing happens, what is awaited is said this often.
+const HEARTBEAT_MS: u64 = 10_000;
+
+impl Engine {
+    /// Looks at everything once: the places, and every master.
+    pub async fn observe(&self, desired: &Desired) -> Observed {
+        let mut observed = Observed::default();
+        self.look(&mut observed).await;
+        self.fleet.reach(masters(desired, &observed));
+        self.fleet.first_contact().await;
+        let mut heard = BTreeSet::new();
+        while let Some(news) = self.fleet.news().now_or_never() {
+            self.learn(&mut observed, news, &mut heard);
+        }
+        observed
+    }
+
+    async fn look(&self, observed: &mut Observed) {
+        let observation = self.sites.observe().await;
+        observed.taken_at = self.clock.now();
+        observed.resources = observation.seen;
+        observed.blind = observation.blind;
+        let (resources, blind) = (observed.resources.len(), observed.blind.len());
+        let heard = observed.nodes.values().filter(|node| node.heard.is_some()).count();
+        self.events.say(What::Looked { resources, heard, blind });
+    }
+
+    /// Goes on until nothing is left to do, nothing more can be done, or somebody asks to stop.
+    pub async fn converge(&self, mut desired: Desired) -> Result<Outcome, EngineError> {
+        let mut observed = self.observe(&desired).await;
+        let mut run = Run::new(self);
+        let mut planner = Planner::default();
+        let mut confirmed = false;
+        loop {
+            let now = self.clock.now();
+            observed.await_agents(desired.nodes.iter().map(|(name, node)| (name, &node.machine)), now);
+            self.fleet.reach(masters(&desired, &observed));
+            let plan = planner.plan(&desired, &observed, now)?;
+            run.tell(&plan);
+            if !self.cancel.is_set() {
+                run.start(&plan, &desired, &observed).await;
+            }
+            if run.jobs.is_empty() {
+                let ended = plan.progress() != Progress::Pending;
+                if self.cancel.is_set() || (ended && confirmed) {
+                    let progress = (!self.cancel.is_set()).then(|| plan.progress());
+                    return Ok(Outcome { progress, plan, observed });
+                }
+                if ended {
+                    self.look(&mut observed).await;
+                    confirmed = true;
+                    continue;
+                }
+                if plan.steps.is_empty() && plan.wake_at.is_none() {
+                    // Nothing is under way and nothing has a deadline: waiting would never end.
+                    return Ok(Outcome { progress: Some(Progress::Partial), plan, observed });
+                }
+            }
+            confirmed = false;
+            run.wait(&plan, &mut observed, &mut desired).await;
+        }
+    }
+
+    /// Removes everything that carries the cluster's label. It always ends; what is unconfirmed is debt.
+    pub async fn destroy(&self) -> Outcome {
+        let mut observed = Observed::default();
+        self.look(&mut observed).await;
+        let mut run = Run::new(self);
+        loop {
+            let plan = plan_destroy(&observed, self.clock.now());
+            run.tell(&plan);
+            if !self.cancel.is_set() {
+                run.start_removals(&plan);
+            }
+            if run.jobs.is_empty() && (self.cancel.is_set() || plan.progress() != Progress::Pending) {
+                self.look(&mut observed).await;
+                let left = plan_destroy(&observed, self.clock.now());
+                let again = left.steps.iter().any(|step| !observed.failures.contains_key(&step.id));
+                if self.cancel.is_set() || !again {
+                    let progress = (!self.cancel.is_set()).then(|| left.progress());
+                    return Outcome { progress, plan: left, observed };
+                }
+            }
+            run.wait_for_removals(&plan, &mut observed).await;
+        }
+    }
+
+    fn learn(&self, observed: &mut Observed, news: Vec<News>, heard: &mut BTreeSet<NodeName>) {
+        let now = self.clock.now();
+        for item in news {
+            match item {
+                News::Status(status, age_ms) => {
+                    let node = status.node.clone();
+                    let before = observed.nodes.get(&node).and_then(|seen| seen.heard.clone());
+                    let phases: Vec<_> = status
+                        .components
+                        .iter()
+                        .map(|(name, component)| (name.clone(), component.phase, component.note.clone()))
+                        .collect();
+                    if !observed.hear(*status, age_ms, now) {
+                        continue;
+                    }
+                    if heard.insert(node.clone()) {
+                        self.events.say(What::NodeHeard { node: node.clone() });
+                    }
+                    for (component, phase, note) in phases {
+                        let known = before.as_ref().and_then(|heard| heard.status.components.get(&component));
+                        if known.is_none_or(|known| known.phase != phase) {
+                            self.events.say(What::ComponentPhase {
+                                node: node.clone(),
+                                component,
+                                phase,
+                                note,
+                            });
+                        }
+                    }
+                }
+                News::Published(node, published) => observed.published(&node, published, now),
+                News::Admitted(node) => self.events.say(What::NodeAdmitted { node }),
+                News::Refused(node, reason) => self.events.say(What::NodeRefused { node, reason }),
+            }
+        }
+    }
+}
+
+fn masters(desired: &Desired, observed: &Observed) -> Vec<Reach> {
+    let masters = desired.nodes.iter().filter(|(_, node)| node.role == Role::Master);
+    masters.filter_map(|(name, node)| execute::reach(name, node, desired, observed)).collect()
+}
+
+/// What is under way in one run.
+struct Run<'e> {
+    engine: &'e Engine,
+    jobs: FuturesUnordered<Job<'e>>,
+    under_way: BTreeSet<String>,
+    heard: BTreeSet<NodeName>,
+    told_debt: Vec<Debt>,
+    told_at: Timestamp,
+}
+
+impl<'e> Run<'e> {
+    fn new(engine: &'e Engine) -> Self {
+        let told_at = engine.clock.now();
+        let (jobs, under_way, heard) = (FuturesUnordered::new(), BTreeSet::new(), BTreeSet::new());
+        Self { engine, jobs, under_way, heard, told_debt: Vec::new(), told_at }
+    }
+
+    fn tell(&mut self, plan: &Plan) {
+        for debt in &plan.debt {
+            if !self.told_debt.iter().any(|told| told.subject == debt.subject) {
+                self.engine.events.say(What::SetAside { debt: debt.clone() });
+                self.told_debt.push(debt.clone());
+            }
+        }
+        let now = self.engine.clock.now();
+        if now.since(self.told_at) >= HEARTBEAT_MS && !plan.blocked.is_empty() {
+            self.told_at = now;
+            self.engine.events.say(What::Waiting { blocked: plan.blocked.clone() });
+        }
+    }
+
+    async fn start(&mut self, plan: &Plan, desired: &Desired, observed: &Observed) {
+        let fresh = self.fresh(plan);
+        if fresh.is_empty() {
+            return;
+        }
+        let tickets = match self.engine.project.tickets(desired, observed, &fresh).await {
+            Ok(tickets) => tickets,
+            Err(failure) => {
+                for step in fresh {
+                    self.jobs.push(execute::failed(step.id.clone(), failure.clone()));
+                }
+                return;
+            }
+        };
+        for job in execute::jobs(self.engine, fresh, (desired, observed), tickets) {
+            self.jobs.push(job);
+        }
+    }
+
+    fn start_removals(&mut self, plan: &Plan) {
+        for step in self.fresh(plan) {
+            self.jobs.push(execute::removal(self.engine, &step));
+        }
+    }
+
+    fn fresh(&mut self, plan: &Plan) -> Vec<Step> {
+        let mut fresh = Vec::new();
+        for step in &plan.steps {
+            if self.under_way.insert(step.id.clone()) {
+                self.engine
+                    .events
+                    .say(What::StepStarted { id: step.id.clone(), reason: step.reason.clone() });
+                fresh.push(step.clone());
+            }
+        }
+        fresh
+    }
+
+    /// Waits for whatever is first, and takes in all that came with it.
+    async fn wait(&mut self, plan: &Plan, observed: &mut Observed, desired: &mut Desired) {
+        let engine = self.engine;
+        let wake = self.wake(plan);
+        {
+            let mut sleep = pin!(engine.clock.sleep_until(wake));
+            let mut news = pin!(engine.fleet.news());
+            tokio::select! {
+                Some(ended) = self.jobs.next(), if !self.jobs.is_empty() => self.take(ended, observed, desired),
+                items = &mut news => engine.learn(observed, items, &mut self.heard),
+                () = &mut sleep => {}
+                () = engine.cancel.wait(), if !engine.cancel.is_set() => engine.events.say(What::Interrupted),
+            }
+        }
+        engine.clock.sleep_until(engine.clock.now().plus(GATHER.as_millis() as u64)).await;
+        while let Some(Some(ended)) = self.jobs.next().now_or_never() {
+            self.take(ended, observed, desired);
+        }
+        while let Some(items) = engine.fleet.news().now_or_never() {
+            engine.learn(observed, items, &mut self.heard);
+        }
+    }
+
+    async fn wait_for_removals(&mut self, plan: &Plan, observed: &mut Observed) {
+        let engine = self.engine;
+        let mut sleep = pin!(engine.clock.sleep_until(self.wake(plan)));
+        tokio::select! {
+            Some(ended) = self.jobs.next(), if !self.jobs.is_empty() => self.take_removal(ended, observed),
+            () = &mut sleep => {}
+            () = engine.cancel.wait(), if !engine.cancel.is_set() => engine.events.say(What::Interrupted),
+        }
+        while let Some(Some(ended)) = self.jobs.next().now_or_never() {
+            self.take_removal(ended, observed);
+        }
+    }
+
+    fn wake(&self, plan: &Plan) -> Timestamp {
+        let heartbeat = self.engine.clock.now().plus(HEARTBEAT_MS);
+        plan.wake_at.map_or(heartbeat, |at| at.min(heartbeat))
+    }
+
+    fn take(&mut self, ended: Vec<Done>, observed: &mut Observed, desired: &mut Desired) {
+        let now = self.engine.clock.now();
+        for Done { step, result } in ended {
+            self.under_way.remove(&step);
+            match result {
+                Ok(effect) => {
+                    observed.succeeded(&step);
+                    self.engine.events.say(What::StepDone { id: step, outcome: effect.describe() });
+                    apply(effect, observed, desired, now);
+                }
+                Err(failed) => self.failed(step, &failed, observed, now),
+            }
+        }
+    }
+
+    fn take_removal(&mut self, ended: Vec<Done>, observed: &mut Observed) {
+        let now = self.engine.clock.now();
+        for Done { step, result } in ended {
+            self.under_way.remove(&step);
+            match result {
+                Ok(effect) => {
+                    observed.succeeded(&step);
+                    self.engine.events.say(What::StepDone { id: step, outcome: effect.describe() });
+                    if let Effect::Removed(path, _) = effect {
+                        observed.gone(&path);
+                    }
+                }
+                Err(failed) => self.failed(step, &failed, observed, now),
+            }
+        }
+    }
+
+    fn failed(&self, id: String, Failed(failure): &Failed, observed: &mut Observed, now: Timestamp) {
+        let attempts = observed.failures.get(&id).map_or(0, |known| known.attempts);
+        let retry_at = retry::retry_at(failure, attempts, now);
+        observed.failed(&id, failure.message.clone(), retry_at, now);
+        let (message, hint) = (failure.message.clone(), failure.hint.clone());
+        self.engine.events.say(What::StepFailed { id, message, hint, retry_at });
+    }
+}
+
+/// Takes what a step did into the picture of the world.
+fn apply(effect: Effect, observed: &mut Observed, desired: &mut Desired, now: Timestamp) {
+    match effect {
+        Effect::Ensured(seen, _) => observed.saw(*seen),
+        Effect::Removed(path, _) => observed.gone(&path),
+        Effect::Enrolled(node) => observed.nodes.entry(node).or_default().enrolled_at = Some(now),
+        Effect::Filled => {}
+        Effect::Founded(component, node) => {
+            let mut founders = desired.founders.clone();
+            founders.insert(component, node);
+            *desired = desired.with_founders(founders);
+        }
+        Effect::Published(publication) => {
+            let manifest = &publication.manifest;
+            let published =
+                Published { generation: manifest.generation, content: publication.content.clone() };
+            observed.published(&manifest.node, published, now);
+            let opened: Vec<ComponentName> = manifest.components.iter().map(|c| c.name.clone()).collect();
+            observed.opened(&manifest.node, opened);
+        }
+    }
+}
