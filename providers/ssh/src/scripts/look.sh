@@ -1,0 +1,2 @@
+# Prints the owner label, if there is one.
+[ ! -e /etc/castrum/owner ] || cat /etc/castrum/owner
