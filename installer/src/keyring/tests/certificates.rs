@@ -120,6 +120,14 @@ fn a_node_certificate_holds_for_a_year_with_room_for_slow_clocks() {
 }
 
 #[test]
+fn the_ca_says_that_it_makes_no_other_ca() {
+    // webpki does not look at the limits of a trust anchor, OpenSSL does; so it is read from the certificate:
+    // basicConstraints (2.5.29.19), critical, a CA, with a path length of 0.
+    let limit = [6, 3, 0x55, 0x1d, 19, 1, 1, 0xff, 4, 8, 0x30, 6, 1, 1, 0xff, 2, 1, 0];
+    assert!(keyring().ca_der().windows(limit.len()).any(|window| window == limit));
+}
+
+#[test]
 fn a_certificate_of_another_cluster_is_worth_nothing() {
     let (ours, theirs) = (keyring(), keyring());
     let issued = issue(&theirs, &Applicant::new().csr(), NOW);

@@ -146,6 +146,10 @@ fn how_it_is_sealed_can_be_changed() {
     offer(&file, "masters-1").expect("a token");
     assert_eq!(place.with_passphrase("new").open().expect("a keyring").ca_der(), before);
     assert!(matches!(place.file().open(), Err(KeyringError::NeedsPassphrase { .. })));
+    // Resealed by another process meanwhile, with a new salt: a key that was kept does not count.
+    let mut again = place.with_passphrase("new");
+    again.reseal(passphrase("new"), &rng()).expect("resealed");
+    assert_eq!(file.open().expect("a keyring").ca_der(), before);
     let mut other = place.with_passphrase("old");
     assert!(matches!(other.reseal(passphrase("mine"), &rng()), Err(KeyringError::WrongPassphrase { .. })));
 }
@@ -183,6 +187,9 @@ fn a_file_of_something_else_is_told_apart() {
     assert!(matches!(newer, KeyringError::NewerFormat { found: 2, known: 1, .. }));
     let older = place.open_bent(swap_text("\"format_version\":1,", "\"format_version\":0,"));
     assert!(matches!(older, KeyringError::Altered { .. }));
+    let inside = Keyring::generate("ba9876543210".parse().expect("an id"), NOW, &rng()).expect("a keyring");
+    seal_instead(&place, serde_json::to_vec(&inside.contents).expect("json"));
+    assert!(matches!(place.file().open(), Err(KeyringError::Unreadable { .. })));
     for text in ["hello", "{}", "\n", "\0\0\0\0"] {
         assert!(matches!(place.open_bent(|_| text.into()), KeyringError::NotAKeyring { .. }), "{text:?}");
     }
