@@ -2,6 +2,10 @@
 
 pub mod artifacts;
 pub mod keyring;
+pub mod trust;
+pub mod fleet;
+pub mod link;
+pub mod project;
 pub mod events;
 pub mod engine;
 pub mod cancel;

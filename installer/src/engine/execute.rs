@@ -175,7 +175,8 @@ pub(super) fn reach(
         _ => None,
     };
     let peer = Peer { name: name.clone(), address: machine.address? };
-    Some(Reach { peer, address: machine.public_address.or(machine.address)?, existing })
+    let address = machine.public_address.or(machine.address)?;
+    Some(Reach { peer, role: node.role, address, existing })
 }
 
 fn enroll<'e>(
@@ -185,14 +186,13 @@ fn enroll<'e>(
     observed: &Observed,
 ) -> BoxFuture<'e, Result<Effect, Failure>> {
     let node = desired.nodes.get(&name);
-    let found = node.and_then(|node| Some((node.role, reach(&name, node, desired, observed)?)));
-    let Some((role, reach)) = found else {
+    let Some(reach) = node.and_then(|node| reach(&name, node, desired, observed)) else {
         let message = format!("the machine of {name} has no address");
         return std::future::ready(Err(Failure::new(FailureClass::NotReady, message))).boxed();
     };
     let masters = desired.nodes.iter().filter(|(_, node)| node.role == Role::Master);
     let masters = masters.filter_map(|(name, node)| Some(self::reach(name, node, desired, observed)?.peer));
-    let enrollment = Enrollment { reach, role, masters: masters.collect(), agent: desired.agent.clone() };
+    let enrollment = Enrollment { reach, masters: masters.collect(), agent: desired.agent.clone() };
     async move {
         engine.fleet.enroll(&enrollment).await?;
         Ok(Effect::Enrolled(name))

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use castrum_blueprints::desired::Desired;
 use castrum_blueprints::event::What;
-use castrum_blueprints::names::{ComponentName, NodeName, Role, Timestamp};
+use castrum_blueprints::names::{ComponentName, NodeName, Timestamp};
 use castrum_blueprints::observed::Observed;
 use castrum_blueprints::plan::{Debt, Plan, Planner, Progress, Step, plan_destroy};
 use castrum_blueprints::render::RenderError;
@@ -82,7 +82,7 @@ impl Engine {
     pub async fn observe(&self, desired: &Desired) -> Observed {
         let mut observed = Observed::default();
         self.look(&mut observed).await;
-        self.fleet.reach(masters(desired, &observed));
+        self.fleet.reach(reaches(desired, &observed));
         self.fleet.first_contact().await;
         let mut heard = BTreeSet::new();
         while let Some(news) = self.fleet.news().now_or_never() {
@@ -110,7 +110,9 @@ impl Engine {
         loop {
             let now = self.clock.now();
             observed.await_agents(desired.nodes.iter().map(|(name, node)| (name, &node.machine)), now);
-            self.fleet.reach(masters(&desired, &observed));
+            if std::mem::take(&mut run.moved) {
+                self.fleet.reach(reaches(&desired, &observed));
+            }
             let plan = planner.plan(&desired, &observed, now)?;
             run.tell(&plan);
             if !self.cancel.is_set() {
@@ -199,9 +201,9 @@ impl Engine {
     }
 }
 
-fn masters(desired: &Desired, observed: &Observed) -> Vec<Reach> {
-    let masters = desired.nodes.iter().filter(|(_, node)| node.role == Role::Master);
-    masters.filter_map(|(name, node)| execute::reach(name, node, desired, observed)).collect()
+fn reaches(desired: &Desired, observed: &Observed) -> Vec<Reach> {
+    let nodes = desired.nodes.iter();
+    nodes.filter_map(|(name, node)| execute::reach(name, node, desired, observed)).collect()
 }
 
 /// What is under way in one run.
@@ -212,13 +214,15 @@ struct Run<'e> {
     heard: BTreeSet<NodeName>,
     told_debt: Vec<Debt>,
     told_at: Timestamp,
+    /// Whether some machine was made or changed since the fleet was told where nodes are.
+    moved: bool,
 }
 
 impl<'e> Run<'e> {
     fn new(engine: &'e Engine) -> Self {
         let told_at = engine.clock.now();
         let (jobs, under_way, heard) = (FuturesUnordered::new(), BTreeSet::new(), BTreeSet::new());
-        Self { engine, jobs, under_way, heard, told_debt: Vec::new(), told_at }
+        Self { engine, jobs, under_way, heard, told_debt: Vec::new(), told_at, moved: true }
     }
 
     fn tell(&mut self, plan: &Plan) {
@@ -322,6 +326,7 @@ impl<'e> Run<'e> {
                 Ok(effect) => {
                     observed.succeeded(&step);
                     self.engine.events.say(What::StepDone { id: step, outcome: effect.describe() });
+                    self.moved |= matches!(effect, Effect::Ensured(..));
                     apply(effect, observed, desired, now);
                 }
                 Err(failed) => self.failed(step, &failed, observed, now),

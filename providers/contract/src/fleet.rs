@@ -19,8 +19,8 @@ use crate::Failure;
 /// The nodes of a cluster.
 #[async_trait]
 pub trait Fleet: Send + Sync {
-    /// Says which masters there are, and where. Contact is made and kept in the background.
-    fn reach(&self, masters: Vec<Reach>);
+    /// Says where nodes are reached. Contact to the masters among them is made and kept in the background.
+    fn reach(&self, nodes: Vec<Reach>);
 
     /// Waits until each master was tried once, or until there is no master to try.
     async fn first_contact(&self);
@@ -48,6 +48,8 @@ pub trait Fleet: Send + Sync {
 pub struct Reach {
     /// The node, with its address inside the cluster.
     pub peer: Peer,
+    /// What the node is for.
+    pub role: Role,
     /// The address from here.
     pub address: IpAddr,
     /// How to log in, where the blueprint says so.
@@ -59,8 +61,6 @@ pub struct Reach {
 pub struct Enrollment {
     /// The node and where it is reached.
     pub reach: Reach,
-    /// What the node is for.
-    pub role: Role,
     /// The masters known so far.
     pub masters: Vec<Peer>,
     /// The agent's program.
