@@ -51,7 +51,7 @@ pub async fn bundle(
     }
 }
 
-/// Bundles all components, as many at a time as there are processors.
+/// Bundles all components, as many at a time as there are processors; those with the same files share one bundle.
 pub async fn bundle_all(
     cache: &Cache,
     orders: &BTreeMap<ComponentName, Order>,
@@ -59,12 +59,24 @@ pub async fn bundle_all(
     listener: Listener<'_>,
 ) -> Result<BTreeMap<ComponentName, Blob>, ArtifactError> {
     let at_a_time = thread::available_parallelism().map_or(1, usize::from);
-    let each = orders.iter().map(|(component, order)| async move {
-        let packages = locked.get(component).map_or(&[][..], Vec::as_slice);
-        let blob = bundle(cache, component, order, packages, listener).await?;
-        Ok((component.clone(), blob))
+    let mut sharing: BTreeMap<Digest, Vec<&ComponentName>> = BTreeMap::new();
+    for (component, order) in orders {
+        sharing.entry(recipe(order, packages_of(locked, component))).or_default().push(component);
+    }
+    let each = sharing.into_values().map(|components| async move {
+        let first = components[0];
+        let blob = bundle(cache, first, &orders[first], packages_of(locked, first), listener).await?;
+        Ok(components.into_iter().map(|component| (component.clone(), blob.clone())).collect::<Vec<_>>())
     });
-    stream::iter(each).buffer_unordered(at_a_time).try_collect().await
+    let made: Vec<_> = stream::iter(each).buffer_unordered(at_a_time).try_collect().await?;
+    Ok(made.into_iter().flatten().collect())
+}
+
+fn packages_of<'a>(
+    locked: &'a BTreeMap<ComponentName, Vec<LockedPackage>>,
+    component: &ComponentName,
+) -> &'a [LockedPackage] {
+    locked.get(component).map_or(&[], Vec::as_slice)
 }
 
 /// The digest of everything that decides a bundle's bytes.

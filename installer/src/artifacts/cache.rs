@@ -59,6 +59,20 @@ impl Cache {
     }
 
     /// Apt's scratch folder, with an empty `status` in it: nothing counts as installed.
+    /// Takes a copy of the file at `path` into the cache, unless it is there already.
+    pub fn adopt(&self, path: &Path) -> Result<Blob, ArtifactError> {
+        let mut source = File::open(path).map_err(ArtifactError::file("read", path))?;
+        let (digest, size) = digest_of(&mut source).map_err(ArtifactError::file("read", path))?;
+        if self.blob(&digest).is_none() {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let staging = self.staging()?;
+            let copy = staging.path().join("adopted");
+            fs::copy(path, &copy).map_err(ArtifactError::file("copied", path))?;
+            self.admit(&name, &copy, &digest)?;
+        }
+        Ok(Blob { digest, size })
+    }
+
     pub(crate) fn apt_folder(&self) -> Result<PathBuf, ArtifactError> {
         let folder = self.root.join("apt");
         let archives = folder.join("archives").join("partial");

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::Instant;
 
-use super::super::{Apt, bundle_all, fetch, resolve};
+use castrum_blueprints::stack::{Stack, StackFiles};
+
+use super::super::{Apt, bundle, bundle_all, fetch, orders, resolve};
 use super::*;
 
 type Orders = BTreeMap<ComponentName, Order>;
@@ -79,9 +81,27 @@ async fn real_packages_become_bundles() {
     assert_eq!(made(&other, &orders).await.unwrap().1, made(&bench, &orders).await.unwrap().1);
 }
 
+/// The stack that is shipped, as orders.
+fn shipped() -> Orders {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../blueprints/stacks/swarm");
+    let mut files = StackFiles::new();
+    let mut folders = vec![root.clone()];
+    while let Some(folder) = folders.pop() {
+        for path in entries(&folder) {
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let name = path.strip_prefix(&root).unwrap().display().to_string();
+                files.insert(name, fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    orders(&Stack::read(&files).unwrap(), &files).unwrap()
+}
+
 /// Prints what it costs: `cargo test -p castrum artifacts -- --ignored --nocapture`.
 #[tokio::test]
-#[ignore = "measures, and downloads 140 MB"]
+#[ignore = "measures, and downloads 250 MB"]
 async fn measured() {
     let wanted: [(&str, &[&str]); 6] = [
         ("etcd", &["etcd-server", "etcd-client"]),
@@ -91,32 +111,37 @@ async fn measured() {
         ("node-exporter", &["prometheus-node-exporter"]),
         ("caddy", &["caddy"]),
     ];
-    let (bench, apt) = (Bench::new(), Apt::default());
-    let orders: Orders =
-        wanted.iter().map(|(name, packages)| (component(name), order(packages, &BASE))).collect();
+    let whole = wanted.iter().map(|(name, packages)| (component(name), order(packages, &BASE))).collect();
+    for (what, orders) in [("whole packages", whole), ("the shipped stack", shipped())] {
+        eprintln!("{what}:");
+        measure(&orders).await;
+    }
+}
+
+async fn measure(orders: &Orders) {
+    let (bench, apt, clock) = (Bench::new(), Apt::default(), Instant::now());
+    let locked = resolve(&apt, &bench.cache, orders).await.unwrap();
+    eprintln!("  resolve: {:.2?}", clock.elapsed());
     let clock = Instant::now();
-    let locked = resolve(&apt, &bench.cache, &orders).await.unwrap();
-    eprintln!("resolve, all: {:.2?}", clock.elapsed());
-    let clock = Instant::now();
-    fetch(&apt, &bench.cache, &orders, &locked, &|_| ()).await.unwrap();
-    eprintln!("fetch cold, all: {:.2?}", clock.elapsed());
-    for (name, order) in &orders {
+    fetch(&apt, &bench.cache, orders, &locked, &|_| ()).await.unwrap();
+    eprintln!("  fetch, cold: {:.2?}", clock.elapsed());
+    for (name, order) in orders {
         let packages = &locked[name];
         let clock = Instant::now();
-        let blob = super::super::bundle(&bench.cache, name, order, packages, &|_| ()).await.unwrap();
+        let blob = bundle(&bench.cache, name, order, packages, &|_| ()).await.unwrap();
+        let elapsed = clock.elapsed();
         let size: u64 = packages.iter().map(|package| package.size).sum();
-        let (size, bundled) = (size >> 10, blob.size >> 10);
+        let (count, size, bundled) = (packages.len(), size >> 10, blob.size >> 10);
+        let files = bench.listing(&blob).iter().filter(|line| !line.ends_with('/')).count();
         eprintln!(
-            "{name}: {} packages, {size} KiB, bundle {bundled} KiB in {:.2?}",
-            packages.len(),
-            clock.elapsed()
+            "  {name}: {count} packages of {size} KiB, bundle of {files} files and {bundled} KiB, {elapsed:.2?}"
         );
     }
     let clock = Instant::now();
-    made(&bench, &orders).await.unwrap();
-    eprintln!("all again, warm, with resolve: {:.2?}", clock.elapsed());
+    made(&bench, orders).await.unwrap();
+    eprintln!("  again, warm: {:.2?}", clock.elapsed());
     let clock = Instant::now();
-    fetch(&apt, &bench.cache, &orders, &locked, &|_| ()).await.unwrap();
-    bundle_all(&bench.cache, &orders, &locked, &|_| ()).await.unwrap();
-    eprintln!("all again, warm, from the lock file: {:.2?}", clock.elapsed());
+    fetch(&apt, &bench.cache, orders, &locked, &|_| ()).await.unwrap();
+    bundle_all(&bench.cache, orders, &locked, &|_| ()).await.unwrap();
+    eprintln!("  again, warm, from the lock file: {:.2?}", clock.elapsed());
 }
