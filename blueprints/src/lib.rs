@@ -19,6 +19,7 @@ pub mod names;
 pub mod node;
 pub mod resource;
 pub mod stack;
+pub mod stacks;
 pub mod status;
 pub mod trust;
 pub mod wire;

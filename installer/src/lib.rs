@@ -2,6 +2,9 @@
 
 pub mod artifacts;
 pub mod keyring;
+pub mod pin;
+pub mod cli;
+pub mod clock;
 pub mod trust;
 pub mod fleet;
 pub mod link;
@@ -9,3 +12,4 @@ pub mod project;
 pub mod events;
 pub mod engine;
 pub mod cancel;
+pub mod ssh;

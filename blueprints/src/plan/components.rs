@@ -348,7 +348,8 @@ fn publish(draft: &mut Draft<'_>, held: &Held<'_>, content: &Content, changes: &
     let desired = draft.desired;
     let published = held.standing.seen.and_then(|seen| seen.published.as_ref());
     let held_content = published.map(|p| &p.content).or(held.heard.status.content.as_ref());
-    if held_content == Some(&content.digest) {
+    let nothing_yet = held_content.is_none() && content.components.is_empty();
+    if held_content == Some(&content.digest) || nothing_yet {
         return;
     }
     let status = &held.heard.status.components;

@@ -58,7 +58,6 @@ impl Cache {
         self.root.join("blobs").join(digest.as_str())
     }
 
-    /// Apt's scratch folder, with an empty `status` in it: nothing counts as installed.
     /// Takes a copy of the file at `path` into the cache, unless it is there already.
     pub fn adopt(&self, path: &Path) -> Result<Blob, ArtifactError> {
         let mut source = File::open(path).map_err(ArtifactError::file("read", path))?;
@@ -73,6 +72,7 @@ impl Cache {
         Ok(Blob { digest, size })
     }
 
+    /// Apt's scratch folder, with an empty `status` in it: nothing counts as installed.
     pub(crate) fn apt_folder(&self) -> Result<PathBuf, ArtifactError> {
         let folder = self.root.join("apt");
         let archives = folder.join("archives").join("partial");

@@ -8,28 +8,30 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use castrum_blueprints::manifest::{AGENT_PORT, SignedManifest};
 use castrum_blueprints::names::NodeName;
 use castrum_blueprints::wire::WatchAnswer;
 use castrum_provider::{Failure, FailureClass, News, Reach};
 use futures_util::future::join_all;
-use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::{Shared, admit};
-use crate::link::{LinkError, MasterClient};
+use crate::link::{Dial, Direct, MasterClient, Stream};
 use crate::trust::chain;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// A master that takes longer is stuck; it gets its manifests when it is back, and nobody waits for it.
+const PUBLISH: Duration = Duration::from_secs(5);
 const CONNECT: Duration = Duration::from_secs(2);
 
 /// Contact to one master, kept up until it is dropped.
@@ -46,15 +48,40 @@ pub(super) struct Contact {
 #[derive(Clone)]
 pub(super) struct Line {
     shared: Arc<Shared>,
-    reach: Reach,
+    client: Arc<MasterClient>,
     up: Arc<AtomicBool>,
+}
+
+/// The way to a master's API: directly, else through SSH.
+struct Way {
+    shared: Arc<Shared>,
+    reach: Reach,
+}
+
+#[async_trait]
+impl Dial for Way {
+    async fn dial(&self) -> io::Result<Box<dyn Stream>> {
+        let address = SocketAddr::new(self.reach.address, AGENT_PORT);
+        let error = match timeout(CONNECT, Direct(address).dial()).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            // The machine answers, and its agent does not run yet: no other way would help.
+            Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => return Err(error),
+            Ok(Err(error)) => error,
+            Err(_) => ErrorKind::TimedOut.into(),
+        };
+        let Ok(session) = self.shared.session(&self.reach).await else { return Err(error) };
+        let tunnel = session.tunnel("127.0.0.1", AGENT_PORT, CONNECT).await.map_err(io::Error::other)?;
+        Ok(Box::new(tunnel))
+    }
 }
 
 impl Contact {
     pub(super) fn begin(shared: Arc<Shared>, reach: Reach) -> Self {
         let (tell_tried, tried) = watch::channel(false);
         let (hurry, up) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
-        let line = Line { shared, reach: reach.clone(), up: Arc::clone(&up) };
+        let way = Way { shared: Arc::clone(&shared), reach: reach.clone() };
+        let client = MasterClient::new(reach.peer.name.clone(), Arc::new(way), shared.tls.clone());
+        let line = Line { shared, client: Arc::new(client), up: Arc::clone(&up) };
         let task = tokio::spawn(keep(line.clone(), tell_tried, Arc::clone(&hurry)));
         Self { reach, line, tried, up, hurry, task }
     }
@@ -92,27 +119,22 @@ async fn keep(line: Line, tried: watch::Sender<bool>, hurry: Arc<Notify>) {
     let mut pause = FIRST_PAUSE;
     loop {
         let mut after = 0;
-        match line.client().await {
-            Ok(client) => loop {
-                match client.watch(after).await {
-                    Ok(answer) => {
-                        pause = FIRST_PAUSE;
-                        if after == 0 {
-                            line.catch_up(&client, &answer).await;
-                        }
-                        after = answer.cursor;
-                        line.up.store(true, Ordering::Relaxed);
-                        line.take(&client, answer).await;
-                        tried.send_replace(true);
+        loop {
+            match line.client.watch(after).await {
+                Ok(answer) => {
+                    pause = FIRST_PAUSE;
+                    if after == 0 {
+                        line.catch_up(&answer).await;
                     }
-                    Err(error) => {
-                        tracing::debug!(master = %line.reach.peer.name, error = chain(&error), "the watch broke off");
-                        break;
-                    }
+                    after = answer.cursor;
+                    line.up.store(true, Ordering::Relaxed);
+                    line.take(answer).await;
+                    tried.send_replace(true);
                 }
-            },
-            Err(error) => {
-                tracing::debug!(master = %line.reach.peer.name, error = chain(&error), "no contact");
+                Err(error) => {
+                    tracing::debug!(master = %line.client.node(), error = chain(&error), "no contact");
+                    break;
+                }
             }
         }
         line.up.store(false, Ordering::Relaxed);
@@ -123,25 +145,8 @@ async fn keep(line: Line, tried: watch::Sender<bool>, hurry: Arc<Notify>) {
 }
 
 impl Line {
-    async fn client(&self) -> Result<MasterClient, LinkError> {
-        let (shared, node) = (&self.shared, &self.reach.peer.name);
-        let address = SocketAddr::new(self.reach.address, AGENT_PORT);
-        let unreachable = |source| LinkError::Unreachable { address: address.to_string(), source };
-        let error = match timeout(CONNECT, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => return MasterClient::over(stream, &shared.tls, node).await,
-            // The machine answers, and its agent does not run yet: no other way would help.
-            Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => return Err(unreachable(error)),
-            Ok(Err(error)) => error,
-            Err(_) => ErrorKind::TimedOut.into(),
-        };
-        let Ok(session) = shared.session(&self.reach).await else { return Err(unreachable(error)) };
-        let tunnel = session.tunnel("127.0.0.1", AGENT_PORT, CONNECT).await;
-        let tunnel = tunnel.map_err(|error| unreachable(std::io::Error::other(error)))?;
-        MasterClient::over(tunnel, &shared.tls, node).await
-    }
-
     /// Gives a master that was away what was published meanwhile.
-    async fn catch_up(&self, client: &MasterClient, answer: &WatchAnswer) {
+    async fn catch_up(&self, answer: &WatchAnswer) {
         let missed: Vec<SignedManifest> = {
             let latest = self.shared.latest.lock().unwrap_or_else(PoisonError::into_inner);
             let newer = |signed: &&SignedManifest| {
@@ -150,13 +155,13 @@ impl Line {
             latest.values().filter(newer).cloned().collect()
         };
         if !missed.is_empty()
-            && let Err(error) = client.publish(&missed).await
+            && let Err(error) = self.client.publish(&missed).await
         {
-            tracing::warn!(master = %self.reach.peer.name, error = chain(&error), "manifests were not taken");
+            tracing::warn!(master = %self.client.node(), error = chain(&error), "manifests were not taken");
         }
     }
 
-    async fn take(&self, client: &MasterClient, answer: WatchAnswer) {
+    async fn take(&self, answer: WatchAnswer) {
         let tell = |news| {
             let _ = self.shared.tell.send(news);
         };
@@ -170,8 +175,8 @@ impl Line {
             return;
         }
         let decisions = admit::decide(&self.shared, answer.joins).await;
-        if let Err(error) = client.decide_joins(&decisions).await {
-            tracing::warn!(master = %self.reach.peer.name, error = chain(&error), "join decisions were not taken");
+        if let Err(error) = self.client.decide_joins(&decisions).await {
+            tracing::warn!(master = %self.client.node(), error = chain(&error), "join decisions were not taken");
         }
     }
 }
@@ -183,7 +188,11 @@ pub(super) async fn publish(
     manifests: &[SignedManifest],
 ) -> Result<BTreeMap<NodeName, String>, Failure> {
     let sends = lines.iter().map(|line| async move {
-        let sent = async { line.client().await?.publish(manifests).await }.await;
+        let sent = match timeout(PUBLISH, line.client.publish(manifests)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(chain(&error)),
+            Err(_) => Err(format!("{} does not answer", line.client.node())),
+        };
         if sent.is_err() {
             line.up.store(false, Ordering::Relaxed);
         }
@@ -197,7 +206,7 @@ pub(super) async fn publish(
                 taken = true;
                 refused.extend(answer.refused);
             }
-            Err(error) => failure = Some(chain(&error)),
+            Err(error) => failure = Some(error),
         }
     }
     if !taken {

@@ -14,10 +14,10 @@ use castrum_blueprints::manifest::{Blob, SignedManifest};
 use castrum_blueprints::names::{ClusterId, NodeName, Role};
 use castrum_provider::{Enrollment, Failure, Fleet, News, Publication, Reach};
 use castrum_provider_ssh::transport::{Auth, ClientConfig as SshConfig, Session};
-use rustls::ClientConfig;
 use tokio::sync::{Mutex as AsyncMutex, mpsc};
 
 use crate::artifacts::Cache;
+use crate::link::ClientTls;
 use crate::trust::{Trust, denied};
 use contact::Contact;
 
@@ -35,7 +35,7 @@ struct Shared {
     blobs: Cache,
     ssh: SshConfig,
     auth: Auth,
-    tls: Arc<ClientConfig>,
+    tls: ClientTls,
     /// The newest manifest of each node that was published in this run.
     latest: Mutex<BTreeMap<NodeName, SignedManifest>>,
     sessions: AsyncMutex<BTreeMap<NodeName, Session>>,
@@ -56,7 +56,7 @@ pub struct FleetOptions {
     /// The user's SSH identities, for machines that exist already.
     pub auth: Auth,
     /// The TLS configuration of this run.
-    pub tls: Arc<ClientConfig>,
+    pub tls: ClientTls,
 }
 
 impl RealFleet {

@@ -1,0 +1,229 @@
+//! From a blueprint's path to everything a command needs: blueprint, stack, lock, places, fleet.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use castrum_blueprints::blueprint::Blueprint;
+use castrum_blueprints::desired::{Desired, ResolveError, resolve};
+use castrum_blueprints::document::{Document, Problem, read};
+use castrum_blueprints::lock::{Lock, LockedComponent};
+use castrum_blueprints::manifest::Blob;
+use castrum_blueprints::names::{ClusterId, Digest};
+use castrum_blueprints::stack::{Stack, StackFiles};
+use castrum_blueprints::{check, stacks};
+use castrum_provider::{Clock, Fleet, Provider};
+use castrum_provider_local::{Local, LocalOptions};
+use castrum_provider_ssh::transport::{Auth, ClientConfig};
+
+use super::fault::{Fault, code};
+use crate::artifacts::Cache;
+use crate::clock::SystemClock;
+use crate::engine::Sites;
+use crate::fleet::{FleetOptions, RealFleet};
+use crate::keyring::{KeyringFile, Unlock};
+use crate::link::ClientTls;
+use crate::project::{Project, ProjectError};
+use crate::trust::Trust;
+
+/// A blueprint that was read and checked, with its stack.
+pub struct Context {
+    /// The project folder.
+    pub project: Arc<Project>,
+    /// The blueprint.
+    pub blueprint: Blueprint,
+    /// The text of the stack's folder.
+    pub files: StackFiles,
+    /// The stack.
+    pub stack: Stack,
+    /// What should be known though it is no error, rendered.
+    pub warnings: String,
+}
+
+impl Context {
+    /// Reads and checks a blueprint and the stack that it names.
+    pub fn load(path: &Path) -> Result<Self, Fault> {
+        let project = Arc::new(Project::of(path));
+        let bytes = project.read_blueprint().map_err(|error| missing(&error, path))?;
+        let document = read(&path.display().to_string(), &bytes);
+        let checked =
+            check::check(&document).map_err(|findings| Fault::new(code::BLUEPRINT, findings.render()))?;
+        let (blueprint, warnings) = (checked.blueprint, checked.warnings.render());
+        let files = stack_files(&blueprint, &project)?;
+        let stack = Stack::read(&files).map_err(|error| Fault::of(code::BLUEPRINT, &error))?;
+        let context = Self { project, blueprint, files, stack, warnings };
+        context.try_render(&document)?;
+        Ok(context)
+    }
+
+    /// The lock file; `None` if nothing was ever applied.
+    pub fn lock(&self) -> Result<Option<Lock>, Fault> {
+        self.project.read_lock().map_err(|error| Fault::of(code::ERROR, &error))
+    }
+
+    /// The lock file of a cluster that must exist.
+    pub fn existing_lock(&self) -> Result<Lock, Fault> {
+        self.lock()?.ok_or_else(|| {
+            let path = self.project.blueprint_path().display().to_string();
+            Fault::new(code::ERROR, format!("there is no cluster of `{path}` yet: it has no lock file"))
+                .hint(format!("make it with `castrum apply {path}`"))
+        })
+    }
+
+    /// The places, each with its provider.
+    pub fn sites(&self, cluster: &ClusterId) -> Result<Sites, Fault> {
+        let mut sites = BTreeMap::new();
+        for (name, site) in &self.blueprint.sites {
+            let provider: Arc<dyn Provider> = match site.provider.as_str() {
+                "local" => Arc::new(Local::new(cluster.clone(), name.clone(), LocalOptions::default())),
+                other => {
+                    let text =
+                        format!("sites.{name}.provider: there is no provider `{other}` in this version");
+                    return Err(Fault::new(code::BLUEPRINT, text).hint("use `local`"));
+                }
+            };
+            sites.insert(name.clone(), provider);
+        }
+        Ok(Sites(sites))
+    }
+
+    /// The desired cluster.
+    pub fn desired(&self, lock: &Lock, sites: &Sites) -> Result<Desired, Fault> {
+        let desired = resolve(&self.blueprint, &self.stack, lock, &sites.abilities());
+        desired.map_err(|error| match error {
+            ResolveError::OtherCluster { .. } => Fault::of(code::BLUEPRINT, &error).hint(
+                "a cluster keeps its name; to make another one, use another folder or another blueprint file",
+            ),
+            _ => Fault::of(code::BLUEPRINT, &error),
+        })
+    }
+
+    /// The keyring file of the cluster.
+    pub fn keyring(&self, cluster: &ClusterId) -> Result<KeyringFile, Fault> {
+        let unlock = Unlock::from_env(cluster, &|name| std::env::var_os(name))
+            .map_err(|error| Fault::of(code::ERROR, &error).hint(error.remedy()))?;
+        Ok(KeyringFile::new(self.project.keyring_path(), cluster.clone(), unlock))
+    }
+
+    /// The keyring in use; it must exist.
+    pub fn trust(&self, cluster: &ClusterId) -> Result<Arc<Trust>, Fault> {
+        let file = self.keyring(cluster)?;
+        let trust = Trust::open(file, self.blueprint.access.authorized_keys.clone());
+        trust.map(Arc::new).map_err(|error| Fault::of(code::ERROR, &error).hint(error.remedy()))
+    }
+
+    /// The nodes, and the clock that they go by: those of a simulated place, or the real ones.
+    pub fn fleet(
+        &self,
+        cluster: &ClusterId,
+        sites: &Sites,
+        trust: &Arc<Trust>,
+    ) -> Result<(Arc<dyn Fleet>, Arc<dyn Clock>), Fault> {
+        let clock = clock(sites);
+        if let Some(fleet) = sites.0.values().find_map(|provider| provider.fleet()) {
+            return Ok((fleet, clock));
+        }
+        Ok((Arc::new(self.real_fleet(cluster, trust)?), clock))
+    }
+
+    /// The real nodes.
+    pub fn real_fleet(&self, cluster: &ClusterId, trust: &Arc<Trust>) -> Result<RealFleet, Fault> {
+        let fault = |error: &dyn std::error::Error| Fault::of(code::ERROR, error);
+        let identity = trust.identity().map_err(|error| fault(&error))?;
+        let key = identity.private_key_pem();
+        let tls = ClientTls::from_pem(&identity.certificate.pem, &key, trust.ca_pem());
+        Ok(RealFleet::new(FleetOptions {
+            cluster: cluster.clone(),
+            trust: Arc::clone(trust),
+            blobs: self.cache()?,
+            ssh: ClientConfig::from_environment().map_err(|error| fault(&error))?,
+            auth: Auth::from_environment(),
+            tls: tls.map_err(|error| fault(&error))?,
+        }))
+    }
+
+    /// The cache of packages and bundles.
+    pub fn cache(&self) -> Result<Cache, Fault> {
+        Cache::open(Cache::default_root()).map_err(|error| Fault::of(code::ERROR, &error))
+    }
+
+    /// Renders every component once, so that a wrong setting is found before anything is made.
+    fn try_render(&self, document: &Document) -> Result<(), Fault> {
+        use castrum_blueprints::render::{RenderError, Renderer};
+        let lock = assumed_lock(self, None);
+        match Renderer::new(&self.blueprint, &self.stack, &lock) {
+            Ok(_) => Ok(()),
+            Err(RenderError::Setting { path, message }) => {
+                let keys = ["stack", "settings"].into_iter().chain(path.split('.')).map(str::to_owned);
+                let problem = Problem {
+                    keys: keys.collect(),
+                    message,
+                    code: castrum_blueprints::document::Code::BadValue,
+                    hint: None,
+                };
+                Err(Fault::new(code::BLUEPRINT, document.findings_with(&[problem]).render()))
+            }
+            Err(error) => Err(Fault::of(code::BLUEPRINT, &error)),
+        }
+    }
+}
+
+/// The clock of a simulated place, or the system's.
+pub fn clock(sites: &Sites) -> Arc<dyn Clock> {
+    let own = sites.0.values().find_map(|provider| provider.clock());
+    own.unwrap_or_else(|| Arc::new(SystemClock))
+}
+
+/// The lock with what is not pinned yet filled in by stand-ins, for previews: `apply` pins the real ones.
+pub fn assumed_lock(context: &Context, lock: Option<Lock>) -> Lock {
+    let stand_in =
+        |what: &str| Blob { digest: Digest::of(format!("not pinned yet: {what}").as_bytes()), size: 0 };
+    let mut lock =
+        lock.unwrap_or_else(|| Lock::new(ClusterId::from_bytes([0; 6]), context.blueprint.name.clone()));
+    lock.agent.get_or_insert_with(|| stand_in("agent"));
+    for (name, component) in &context.stack.components {
+        if component.source.is_some() {
+            let locked = lock.components.entry(name.clone()).or_insert_with(LockedComponent::default);
+            locked.bundle.get_or_insert_with(|| stand_in(name.as_str()));
+        }
+    }
+    lock
+}
+
+fn missing(error: &ProjectError, path: &Path) -> Fault {
+    let fault = Fault::of(code::BLUEPRINT, error);
+    if path.exists() { fault } else { fault.hint("write one with `castrum init`, or name another file") }
+}
+
+fn stack_files(blueprint: &Blueprint, project: &Project) -> Result<StackFiles, Fault> {
+    let name = &blueprint.stack.name;
+    if !name.contains('/') {
+        return stacks::files(name).ok_or_else(|| {
+            Fault::new(code::BLUEPRINT, format!("stack.name: there is no stack `{name}`")).hint(format!(
+                "use one of {}, or the path of a folder with `stack.yaml`",
+                stacks::NAMES.join(", ")
+            ))
+        });
+    }
+    let root = project.folder().join(name);
+    let mut files = StackFiles::new();
+    gather(&root, &root, &mut files).map_err(|error| {
+        Fault::new(
+            code::BLUEPRINT,
+            format!("stack.name: cannot read the folder `{}`: {error}", root.display()),
+        )
+    })?;
+    Ok(files)
+}
+
+fn gather(root: &Path, folder: &Path, files: &mut StackFiles) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            gather(root, &path, files)?;
+        } else if let Ok(relative) = path.strip_prefix(root) {
+            files.insert(relative.to_string_lossy().into_owned(), std::fs::read_to_string(&path)?);
+        }
+    }
+    Ok(())
+}

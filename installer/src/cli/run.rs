@@ -1,0 +1,400 @@
+//! `plan`, `apply`, `destroy`: the commands that go through the loop.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use castrum_blueprints::desired::Desired;
+use castrum_blueprints::event::What;
+use castrum_blueprints::lock::Lock;
+use castrum_blueprints::names::{Digest, Role};
+use castrum_blueprints::observed::Observed;
+use castrum_blueprints::plan::{Area, Forecast, Plan, Progress, forecast};
+use castrum_blueprints::status::Phase;
+use castrum_provider::{Clock, Fleet};
+use ring::rand::SystemRandom;
+use serde::{Deserialize, Serialize};
+
+use super::args::{Apply, Destroy, Format, Global, Plan as PlanArgs};
+use super::context::{Context, assumed_lock, clock};
+use super::fault::{Fault, code};
+use super::nobody::Nobody;
+use super::output::{self, print, print_json};
+use crate::cancel::{Cancel, Canceller};
+use crate::engine::{Engine, Outcome, ProjectPort, Sites};
+use crate::events::{Events, Listener};
+use crate::pin::{PinError, pin};
+use crate::project::{Guard, Holder, Journal, Project, ProjectError, write_whole};
+use crate::trust::{TrustedProject, unix_seconds};
+
+/// What a plan looks at: the cluster as it is, as far as it can be seen without changing anything.
+pub(super) struct Preview {
+    pub(super) desired: Desired,
+    pub(super) observed: Observed,
+    pub(super) sites: Sites,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+/// Looks at the cluster of `context`; nothing is written.
+pub(super) async fn preview(context: &Context, lock: Option<Lock>) -> Result<Preview, Fault> {
+    let exists = lock.is_some();
+    let lock = assumed_lock(context, lock);
+    let sites = context.sites(&lock.cluster)?;
+    let desired = context.desired(&lock, &sites)?;
+    let clock = clock(&sites);
+    let trust = (exists && context.project.keyring_path().exists())
+        .then(|| context.trust(&lock.cluster))
+        .transpose()?;
+    let fleet: Arc<dyn Fleet> = match &trust {
+        Some(trust) => context.fleet(&lock.cluster, &sites, trust)?.0,
+        None => Arc::new(Nobody),
+    };
+    let observed = if exists {
+        let events = Events::new("look", Arc::clone(&clock), Vec::new());
+        let (_, cancel) = Cancel::new();
+        let engine = Engine {
+            sites: sites.clone(),
+            fleet,
+            clock: Arc::clone(&clock),
+            project: Arc::new(Nobody),
+            events,
+            cancel,
+        };
+        engine.observe(&desired).await
+    } else {
+        // Nothing was ever made: there is no label to look for.
+        Observed { taken_at: clock.now(), ..Observed::default() }
+    };
+    Ok(Preview { desired, observed, sites, clock })
+}
+
+impl Preview {
+    pub(super) fn forecast(&self) -> Result<Forecast, Fault> {
+        let forecast = forecast(&self.desired, &self.observed, self.clock.now());
+        forecast.map_err(|error| Fault::of(code::BLUEPRINT, &error))
+    }
+}
+
+/// A plan kept in a file.
+#[derive(Serialize, Deserialize)]
+struct SavedPlan {
+    format_version: u32,
+    kind: String,
+    blueprint: PathBuf,
+    /// The digest of blueprint, lock file and steps: what the apply must find again.
+    digest: Digest,
+}
+
+const SAVED_PLAN: &str = "castrum-plan";
+
+fn plan_digest(project: &Project, forecast: &Forecast) -> Result<Digest, Fault> {
+    let blueprint = project.read_blueprint().map_err(|error| Fault::of(code::BLUEPRINT, &error))?;
+    let lock = project.read_lock().map_err(|error| Fault::of(code::ERROR, &error))?;
+    let steps: Vec<_> = forecast.rounds.iter().map(|round| &round.steps).collect();
+    let all =
+        serde_json::to_vec(&(blueprint, lock, steps)).map_err(|error| Fault::of(code::ERROR, &error))?;
+    Ok(Digest::of(&all))
+}
+
+/// `castrum plan`.
+pub(super) async fn plan(args: &PlanArgs, global: &Global) -> Result<u8, Fault> {
+    let context = Context::load(&args.blueprint.file)?;
+    output::note(&context.warnings);
+    let preview = preview(&context, context.lock()?).await?;
+    let forecast = preview.forecast()?;
+    match global.output {
+        Format::Table => print(&output::plan(&forecast, &preview.observed, global)),
+        format => print_json(&output::plan_json(&forecast, &preview.observed), format),
+    }
+    if let Some(path) = &args.out {
+        let saved = SavedPlan {
+            format_version: 1,
+            kind: SAVED_PLAN.to_owned(),
+            blueprint: std::path::absolute(&args.blueprint.file)
+                .unwrap_or_else(|_| args.blueprint.file.clone()),
+            digest: plan_digest(&context.project, &forecast)?,
+        };
+        let text = serde_json::to_vec_pretty(&saved).map_err(|error| Fault::of(code::ERROR, &error))?;
+        write_whole(path, &text, 0o600).map_err(|error| {
+            Fault::new(code::ERROR, format!("cannot write `{}`: {error}", path.display()))
+        })?;
+        output::note(&format!("kept in `{0}`; carry it out with `castrum apply {0}`\n", path.display()));
+    }
+    let differs = forecast.rounds.iter().any(|round| !round.steps.is_empty());
+    Ok(if args.detailed_exitcode && differs { code::DIFFERENCES } else { code::DONE })
+}
+
+/// The blueprint that `file` is, or that the plan kept in `file` was made from.
+fn saved_plan(file: &Path) -> Result<(PathBuf, Option<Digest>), Fault> {
+    let is_json = std::fs::File::open(file).is_ok_and(|mut open| {
+        let mut first = [0; 1];
+        std::io::Read::read_exact(&mut open, &mut first).is_ok() && first == *b"{"
+    });
+    if !is_json {
+        return Ok((file.to_owned(), None));
+    }
+    let text = std::fs::read(file).map_err(|error| Fault::of(code::ERROR, &error))?;
+    match serde_json::from_slice::<SavedPlan>(&text) {
+        Ok(saved) if saved.kind == SAVED_PLAN && saved.format_version == 1 => {
+            Ok((saved.blueprint, Some(saved.digest)))
+        }
+        _ => Ok((file.to_owned(), None)),
+    }
+}
+
+/// `castrum apply`.
+pub(super) async fn apply(args: &Apply, global: &Global) -> Result<u8, Fault> {
+    let (blueprint, digest) = saved_plan(&args.file)?;
+    let context = Context::load(&blueprint)?;
+    output::note(&context.warnings);
+    let run = run_id();
+    let _guard = guard(&context.project, &run, "apply")?;
+    let preview = preview(&context, context.lock()?).await?;
+    let forecast = preview.forecast()?;
+    if let Some(digest) = digest {
+        if plan_digest(&context.project, &forecast)? != digest {
+            return Err(Fault::new(
+                code::STALE,
+                "the plan is stale: blueprint, lock file or world have changed since",
+            )
+            .hint(format!("make it anew with `castrum plan {} --out ...`", blueprint.display())));
+        }
+    }
+    preflight(&preview.sites).await?;
+    let differs = forecast.rounds.iter().any(|round| !round.steps.is_empty());
+    if differs && global.output == Format::Table {
+        output::note(&output::plan(&forecast, &preview.observed, global));
+    }
+    if differs && !args.yes {
+        ask("Carry this out? Only `yes` is taken for a yes: ", "yes")?;
+    }
+    let started = Started::begin(&context, preview, &run, ("apply", global)).await?;
+    let outcome = started.engine.converge(started.desired.clone()).await;
+    let outcome = outcome.map_err(|error| Fault::of(code::ERROR, &error))?;
+    let ended = exit_code(&outcome, &started.desired);
+    started.finish(&outcome, ended, &blueprint, global);
+    Ok(ended)
+}
+
+/// A run that has begun: pinned, with keyring and fleet.
+struct Started {
+    engine: Engine,
+    desired: Desired,
+    lock: Lock,
+    _interrupts: tokio::task::JoinHandle<()>,
+}
+
+impl Started {
+    async fn begin(
+        context: &Context,
+        preview: Preview,
+        run: &str,
+        (verb, global): (&str, &Global),
+    ) -> Result<Self, Fault> {
+        let project = &context.project;
+        let mut lock =
+            project.lock_or_new(&context.blueprint.name).map_err(|error| Fault::of(code::ERROR, &error))?;
+        project.write_lock(&lock).map_err(|error| Fault::of(code::ERROR, &error))?;
+        let keyring = context.keyring(&lock.cluster)?;
+        let fault = |error: &dyn std::error::Error| Fault::of(code::ERROR, error);
+        keyring
+            .open_or_create(unix_seconds(), &SystemRandom::new())
+            .map_err(|error| fault(&error).hint(error.remedy()))?;
+        let trust = context.trust(&lock.cluster)?;
+        let events = events(project, &preview.clock, run, global)?;
+        events.say(What::RunStarted { verb: verb.to_owned(), cluster: lock.cluster.clone() });
+        let cache = context.cache()?;
+        pin((&context.stack, &context.files), &mut lock, &cache, &events)
+            .await
+            .map_err(|error| pin_fault(&error))?;
+        project.write_lock(&lock).map_err(|error| Fault::of(code::ERROR, &error))?;
+        let sites = context.sites(&lock.cluster)?;
+        let desired = context.desired(&lock, &sites)?;
+        let (fleet, clock) = context.fleet(&lock.cluster, &sites, &trust)?;
+        let (cancel, interrupts) = interruptible();
+        let project: Arc<dyn ProjectPort> = Arc::new(TrustedProject { trust, project: Arc::clone(project) });
+        let engine = Engine { sites, fleet, clock, project, events, cancel };
+        Ok(Self { engine, desired, lock, _interrupts: interrupts })
+    }
+
+    fn finish(&self, outcome: &Outcome, ended: u8, blueprint: &Path, global: &Global) {
+        let debt = outcome.plan.debt.clone();
+        self.engine.events.say(What::RunFinished { progress: outcome.progress, debt, code: ended });
+        if global.output == Format::Table {
+            output::note(&output::finish(&self.desired, (outcome, ended), &self.lock, (blueprint, global)));
+        }
+    }
+}
+
+/// `castrum destroy`.
+pub(super) async fn destroy(args: &Destroy, global: &Global) -> Result<u8, Fault> {
+    let context = Context::load(&args.blueprint.file)?;
+    let run = run_id();
+    let _guard = guard(&context.project, &run, "destroy")?;
+    let Some(lock) = context.lock()? else {
+        output::note("there is nothing to destroy: no cluster was ever made from this blueprint\n");
+        return Ok(code::DONE);
+    };
+    let sites = context.sites(&lock.cluster)?;
+    if !args.yes {
+        let name = &context.blueprint.name;
+        let question =
+            format!("This removes the cluster `{name}` with all its data. Type its name to go on: ");
+        ask(&question, name.as_str())?;
+    }
+    let clock = clock(&sites);
+    let events = events(&context.project, &clock, &run, global)?;
+    events.say(What::RunStarted { verb: "destroy".to_owned(), cluster: lock.cluster.clone() });
+    let (cancel, _interrupts) = interruptible();
+    let engine = Engine { sites, fleet: Arc::new(Nobody), clock, project: Arc::new(Nobody), events, cancel };
+    let outcome = engine.destroy().await;
+    let ended = match outcome.progress {
+        None => code::INTERRUPTED,
+        Some(Progress::Converged) => code::DONE,
+        Some(_) => code::PARTIAL,
+    };
+    if ended == code::DONE {
+        forget(&context, lock)?;
+    }
+    let debt = outcome.plan.debt.clone();
+    engine.events.say(What::RunFinished { progress: outcome.progress, debt, code: ended });
+    if global.output == Format::Table {
+        output::note(&output::destroyed(&outcome, &context.blueprint.name, ended));
+    }
+    Ok(ended)
+}
+
+/// The nodes are gone: their tokens, keys and founders mean nothing any more. The pins stay.
+fn forget(context: &Context, mut lock: Lock) -> Result<(), Fault> {
+    lock.founders.clear();
+    context.project.write_lock(&lock).map_err(|error| Fault::of(code::ERROR, &error))?;
+    if context.project.keyring_path().exists() {
+        let file = context.keyring(&lock.cluster)?;
+        let all = |keyring: &mut crate::keyring::Keyring| {
+            let nodes: Vec<_> = keyring.enrolments().map(|(node, _)| node.clone()).collect();
+            for node in nodes {
+                keyring.forget(&node);
+            }
+            Ok::<(), crate::keyring::KeyringError>(())
+        };
+        file.update(&SystemRandom::new(), all)
+            .map_err(|error| Fault::of(code::ERROR, &error).hint(error.remedy()))?;
+    }
+    Ok(())
+}
+
+fn exit_code(outcome: &Outcome, desired: &Desired) -> u8 {
+    match outcome.progress {
+        None => code::INTERRUPTED,
+        Some(Progress::Converged) => code::DONE,
+        Some(_) if usable(outcome, desired) => code::PARTIAL,
+        Some(_) => match outcome.plan.debt.iter().map(|debt| debt.area).min() {
+            Some(Area::Infrastructure) => code::INFRASTRUCTURE,
+            Some(Area::Boot) => code::BOOT,
+            Some(Area::Platform) | None => code::PLATFORM,
+        },
+    }
+}
+
+/// Whether the platform can be used all the same: a majority of masters is healthy in every component.
+fn usable(outcome: &Outcome, desired: &Desired) -> bool {
+    let masters = || desired.nodes.iter().filter(|(_, node)| node.role == Role::Master);
+    let carried = &desired.carried[&Role::Master];
+    let healthy = |name| {
+        let heard = outcome.observed.nodes.get(name).and_then(|seen| seen.heard.as_ref());
+        heard.is_some_and(|heard| {
+            let phase = |component| heard.status.components.get(component).map(|status| status.phase);
+            carried.iter().all(|component| phase(component) == Some(Phase::Healthy))
+        })
+    };
+    masters().filter(|(name, _)| healthy(*name)).count() > masters().count() / 2
+}
+
+fn pin_fault(error: &PinError) -> Fault {
+    let fault = Fault::of(code::PREFLIGHT, error);
+    let remedy = match error {
+        PinError::Artifact(artifact) => artifact.remedy(),
+        PinError::NoAgent => {
+            Some("build it with `make build`, or set `CASTRUM_AGENT` to its path".to_owned())
+        }
+        PinError::OtherBundle { component, .. } => Some(format!(
+            "it was made by another version of Castrum; to make it anew, remove `{component}` from the lock file"
+        )),
+    };
+    match remedy {
+        Some(remedy) => fault.hint(remedy),
+        None => fault,
+    }
+}
+
+async fn preflight(sites: &Sites) -> Result<(), Fault> {
+    let mut fault: Option<Fault> = None;
+    for (site, provider) in &sites.0 {
+        for failure in provider.preflight().await {
+            let fault = fault.get_or_insert_with(|| Fault {
+                code: code::PREFLIGHT,
+                lines: Vec::new(),
+                hints: Vec::new(),
+            });
+            fault.lines.push(format!("site `{site}`: {}", failure.message));
+            fault.hints.extend(failure.hint);
+        }
+    }
+    fault.map_or(Ok(()), Err)
+}
+
+fn guard(project: &Project, run: &str, verb: &str) -> Result<Guard, Fault> {
+    project.make_work_dir().map_err(|error| Fault::of(code::ERROR, &error))?;
+    let holder = Holder { run: run.to_owned(), pid: std::process::id(), verb: verb.to_owned() };
+    Guard::take(&project.work_dir(), &holder).map_err(|error| match error {
+        ProjectError::Held { .. } => Fault::of(code::LOCKED, &error)
+            .hint("wait until it has ended; `castrum events --follow` shows what it does"),
+        _ => Fault::of(code::ERROR, &error),
+    })
+}
+
+fn events(project: &Project, clock: &Arc<dyn Clock>, run: &str, global: &Global) -> Result<Events, Fault> {
+    let path = project.journal_path();
+    let journal = Journal::open(&path)
+        .map_err(|error| Fault::new(code::ERROR, format!("cannot write `{}`: {error}", path.display())))?;
+    let listeners: Vec<Box<dyn Listener>> = vec![Box::new(journal), output::screen(global)];
+    Ok(Events::new(run, Arc::clone(clock), listeners))
+}
+
+fn run_id() -> String {
+    format!("{:x}-{:x}", unix_seconds(), std::process::id())
+}
+
+/// Asks a person. Without one it refuses at once: nothing waits for an answer that cannot come.
+fn ask(question: &str, wanted: &str) -> Result<(), Fault> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Fault::new(code::USAGE, "there is no terminal to ask on")
+            .hint("give `--yes` to go on without asking"));
+    }
+    eprint!("{question}");
+    let _ = std::io::stderr().flush();
+    let mut answer = String::new();
+    let read = std::io::stdin().read_line(&mut answer);
+    if read.is_ok() && answer.trim() == wanted {
+        Ok(())
+    } else {
+        Err(Fault::new(code::ERROR, "nothing was changed"))
+    }
+}
+
+/// The first Ctrl-C asks the run to end; the second ends the process.
+fn interruptible() -> (Cancel, tokio::task::JoinHandle<()>) {
+    let (canceller, cancel) = Cancel::new();
+    (cancel, tokio::spawn(interrupts(canceller)))
+}
+
+async fn interrupts(canceller: Canceller) {
+    while tokio::signal::ctrl_c().await.is_ok() {
+        if !canceller.cancel() {
+            output::leave(code::INTERRUPTED);
+        }
+        output::note(
+            "\nstopping: steps under way are finished, nothing new is begun; Ctrl-C again leaves at once\n",
+        );
+    }
+}
