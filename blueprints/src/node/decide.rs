@@ -189,25 +189,38 @@ impl Round<'_> {
         }
     }
 
-    /// A component may lose its unit from one manifest to the next; its old process ends then.
+    /// A component without a process of its own needs those that it requires: healthy at first, running ever after.
     fn without_unit(&mut self, component: &ComponentManifest, held: &HeldFacts) {
-        if !matches!(held.unit.state, UnitState::Active | UnitState::Activating) {
-            return self.settle(component, held, true);
+        if matches!(held.unit.state, UnitState::Active | UnitState::Activating) {
+            // It may lose its unit from one manifest to the next; its old process ends then.
+            self.want(Action::Stop { component: component.name.clone() });
+            let note = Some("its old process is being stopped".to_owned());
+            return self.say(&component.name, Phase::Starting, note);
         }
-        self.want(Action::Stop { component: component.name.clone() });
-        self.say(&component.name, Phase::Starting, Some("its old process is being stopped".to_owned()));
+        let was_well = held.settled.as_ref() == Some(&component.process_digest());
+        let enough = if was_well { stands } else { healthy };
+        match self.awaited(component, enough) {
+            Some(note) => self.say(&component.name, Phase::Waiting, Some(note)),
+            None => self.settle(component, held, true),
+        }
     }
 
     fn say_starting(&mut self, component: &ComponentManifest, held: &HeldFacts, process: &Digest) {
         let again = held.unit.restarts > 0;
         let was_well = held.settled.as_ref() == Some(process);
         let phase = if again && was_well { Phase::Failing } else { Phase::Starting };
-        let note = again.then(|| format!("the service manager restarted it {} times", held.unit.restarts));
+        let times = held.unit.restarts;
+        let note = if again {
+            format!("its process ended, and was restarted {times} times")
+        } else {
+            "it is not ready yet".into()
+        };
+        let note = Some(note);
         self.say(&component.name, phase, note);
     }
 
     fn start(&mut self, component: &ComponentManifest, held: &HeldFacts, action: Action) {
-        if let Some(note) = self.awaited(component) {
+        if let Some(note) = self.awaited(component, healthy) {
             return self.say(&component.name, Phase::Waiting, Some(note));
         }
         let failed = held.unit.state == UnitState::Failed;
@@ -220,14 +233,18 @@ impl Round<'_> {
         self.say(&component.name, phase, note);
     }
 
-    /// The first of what the component requires on this node that is not healthy, in words.
-    fn awaited(&self, component: &ComponentManifest) -> Option<String> {
+    /// The first of what the component requires on this node that is not well enough, in words.
+    fn awaited(
+        &self,
+        component: &ComponentManifest,
+        enough: fn(&ComponentManifest, &HeldFacts) -> bool,
+    ) -> Option<String> {
         component.requires.iter().find_map(|required| {
             let Some(other) = self.manifest.components.iter().find(|c| c.name == *required) else {
                 return Some(format!("waits for `{required}`, which this node does not carry"));
             };
             let held = self.facts.components.get(required);
-            if held.is_some_and(|held| healthy(other, held)) {
+            if held.is_some_and(|held| enough(other, held)) {
                 return None;
             }
             Some(match self.decision.phases.get(required) {
@@ -337,8 +354,13 @@ fn unmet(component: &ComponentManifest, held: &HeldFacts) -> Option<String> {
     })
 }
 
+/// Whether the component is there, whatever its checks say.
+fn stands(component: &ComponentManifest, held: &HeldFacts) -> bool {
+    component.unit.is_none() || runs(component, held)
+}
+
 fn healthy(component: &ComponentManifest, held: &HeldFacts) -> bool {
-    (component.unit.is_none() || runs(component, held))
+    stands(component, held)
         && (component.membership.is_none() || held.member)
         && unmet(component, held).is_none()
 }

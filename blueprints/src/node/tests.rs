@@ -282,6 +282,24 @@ fn membership_comes_between_running_and_checks() {
 }
 
 #[test]
+fn a_component_without_a_process_waits_for_those_that_it_requires() {
+    let mut swarm = component("swarm", 2, &["base"], 1);
+    (swarm.unit, swarm.bundle, swarm.account) = (None, None, None);
+    (swarm.config, swarm.folders) = (BTreeMap::new(), Vec::new());
+    let member = Assertion::Tcp("127.0.0.1:1".to_owned());
+    swarm.membership = Some(MembershipManifest { member, calls: Vec::new(), facts_from: None });
+    let manifest = manifest(Role::Agent, 1, vec![component("base", 1, &[], 1), swarm]);
+    let mut facts = NodeFacts::default();
+    let rounds = words(&converge(&manifest, &mut facts));
+    assert_eq!(rounds[rounds.len() - 2..], ["start base", "join swarm"]);
+    let base = facts.components.get_mut(&name("base")).expect("held");
+    base.checks.clear();
+    assert_eq!(phase(&decide(&manifest, &facts, NOW), "swarm"), Phase::Healthy, "base still runs");
+    facts.components.get_mut(&name("base")).expect("held").unit.state = UnitState::Inactive;
+    assert_eq!(phase(&decide(&manifest, &facts, NOW), "swarm"), Phase::Waiting);
+}
+
+#[test]
 fn a_silent_service_manager_is_not_an_empty_one() {
     let mut facts = NodeFacts::default();
     let pair = pair(1);
@@ -344,7 +362,7 @@ enum Event {
 }
 
 fn a_manifest() -> impl Strategy<Value = Manifest> {
-    let one = (any::<bool>(), 1..3_u32, any::<u8>(), 0..4_u8);
+    let one = (any::<bool>(), 1..3_u32, any::<u8>(), 0..6_u8);
     (proptest::collection::vec(one, NAMES.len()), any::<bool>()).prop_map(|(parts, is_master)| {
         let mut components = Vec::new();
         for (index, (present, version, requires, kind)) in parts.into_iter().enumerate() {
@@ -359,7 +377,10 @@ fn a_manifest() -> impl Strategy<Value = Manifest> {
             match kind {
                 0 => made.unit = None,
                 1 => made.bundle = None,
-                2 => {
+                2 | 3 => {
+                    if kind == 3 {
+                        made.unit = None;
+                    }
                     let member = Assertion::Exec(vec!["true".to_owned()]);
                     made.membership =
                         Some(MembershipManifest { member, calls: Vec::new(), facts_from: None });
@@ -468,6 +489,14 @@ impl Life {
                         "{} started too early",
                         component.name
                     );
+                }
+            }
+            (Action::Join { .. }, Some(component), Some(held))
+                if component.unit.is_none() && held.settled.is_none() =>
+            {
+                let phases = decide(&self.manifest, &self.facts, self.now).phases;
+                for required in &component.requires {
+                    assert_eq!(phases[required].phase, Phase::Healthy, "{} joined too early", component.name);
                 }
             }
             (Action::Stop { .. }, Some(component), _) => {
