@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::names::{ComponentName, NodeName, ResourcePath, Timestamp};
+use crate::names::{ComponentName, Digest, NodeName, ResourcePath, Timestamp};
 use crate::resource::{Blind, PowerState, ResourceSeen};
 use crate::status::{NodeStatus, Phase};
 use crate::wire::Published;
@@ -43,6 +43,8 @@ pub struct NodeSeen {
     pub published_at: Option<Timestamp>,
     /// The components that were opened on it; what is open stays open.
     pub opened: BTreeSet<ComponentName>,
+    /// The blobs that the installer put into its depot in this run; its own word may come later.
+    pub filled: BTreeSet<Digest>,
     /// Since when each component is in its phase, as seen from here.
     pub since: BTreeMap<ComponentName, (Phase, Timestamp)>,
 }
@@ -118,6 +120,11 @@ impl Observed {
     /// Takes in which components a manifest opened on its node.
     pub fn opened(&mut self, node: &NodeName, components: impl IntoIterator<Item = ComponentName>) {
         self.nodes.entry(node.clone()).or_default().opened.extend(components);
+    }
+
+    /// Takes in which blobs were put into a node's depot.
+    pub fn filled(&mut self, node: &NodeName, blobs: impl IntoIterator<Item = Digest>) {
+        self.nodes.entry(node.clone()).or_default().filled.extend(blobs);
     }
 
     /// Notes since when each node whose machine is on has been awaited.

@@ -10,17 +10,16 @@ use crate::names::{Digest, Role};
 
 pub(super) fn plan(draft: &mut Draft<'_>, standings: &Standings<'_>) {
     let wanted = wanted(draft);
-    let masters = || standings.iter().filter(|(_, s)| s.node.role == Role::Master && !s.set_aside);
-    let heard: Vec<_> = masters().filter_map(|(name, s)| Some((*name, s.heard?))).collect();
-    let held: BTreeSet<&Digest> = heard.iter().flat_map(|(_, heard)| &heard.status.blobs).collect();
-    for (position, (name, heard)) in heard.iter().enumerate() {
+    let held = held(standings);
+    let masters = standings.iter().filter(|(_, s)| s.node.role == Role::Master && !s.set_aside);
+    for (position, (name, standing)) in masters.filter(|(_, s)| s.heard.is_some()).enumerate() {
         // The first masters get everything; the others get it from them.
         if position >= draft.desired.limits.depot_seeds as usize {
             break;
         }
         let lacks = |blob: &&Blob| {
             let elsewhere = position > 0 && held.contains(&blob.digest);
-            !heard.status.blobs.contains(&blob.digest) && !elsewhere
+            !elsewhere && !blobs_of(standing).any(|digest| *digest == blob.digest)
         };
         let blobs: Vec<Blob> = wanted.iter().filter(lacks).cloned().collect();
         if !blobs.is_empty() {
@@ -47,5 +46,11 @@ fn wanted(draft: &Draft<'_>) -> Vec<Blob> {
 /// The blobs that some master which is heard holds.
 pub(super) fn held<'a>(standings: &Standings<'a>) -> BTreeSet<&'a Digest> {
     let masters = |s: &&Standing<'a>| s.node.role == Role::Master;
-    standings.values().filter(masters).filter_map(|s| s.heard).flat_map(|heard| &heard.status.blobs).collect()
+    standings.values().filter(masters).flat_map(blobs_of).collect()
+}
+
+/// What a node says that it has, and what was put there since.
+fn blobs_of<'a>(standing: &Standing<'a>) -> impl Iterator<Item = &'a Digest> + use<'a> {
+    let filled = standing.heard.and(standing.seen).into_iter().flat_map(|seen| &seen.filled);
+    standing.heard.into_iter().flat_map(|heard| &heard.status.blobs).chain(filled)
 }

@@ -38,7 +38,7 @@ pub(super) enum Effect {
     Ensured(Box<ResourceSeen>, Change),
     Removed(ResourcePath, Removed),
     Enrolled(NodeName),
-    Filled,
+    Filled(NodeName, Vec<Blob>),
     Founded(ComponentName, NodeName),
     Published(Publication),
 }
@@ -53,7 +53,7 @@ impl Effect {
             Self::Removed(_, Removed::Removed) => "removed".to_owned(),
             Self::Removed(_, Removed::Absent) => "was gone already".to_owned(),
             Self::Enrolled(_) => "the agent runs".to_owned(),
-            Self::Filled => "the depot has everything".to_owned(),
+            Self::Filled(_, blobs) => format!("{} bundles are there", blobs.len()),
             Self::Founded(_, node) => format!("pinned to {node}"),
             Self::Published(publication) => format!("{} components", publication.manifest.components.len()),
         }
@@ -212,7 +212,7 @@ async fn fill(engine: &Engine, id: String, node: NodeName, blobs: Vec<Blob>) -> 
         }
     };
     engine.fleet.fill(&node, &blobs, &progress).await?;
-    Ok(Effect::Filled)
+    Ok(Effect::Filled(node, blobs))
 }
 
 async fn found(engine: &Engine, component: ComponentName, node: NodeName) -> Result<Effect, Failure> {

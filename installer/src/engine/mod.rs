@@ -366,7 +366,7 @@ fn apply(effect: Effect, observed: &mut Observed, desired: &mut Desired, now: Ti
         Effect::Ensured(seen, _) => observed.saw(*seen),
         Effect::Removed(path, _) => observed.gone(&path),
         Effect::Enrolled(node) => observed.nodes.entry(node).or_default().enrolled_at = Some(now),
-        Effect::Filled => {}
+        Effect::Filled(node, blobs) => observed.filled(&node, blobs.into_iter().map(|blob| blob.digest)),
         Effect::Founded(component, node) => {
             let mut founders = desired.founders.clone();
             founders.insert(component, node);
