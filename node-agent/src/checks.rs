@@ -134,6 +134,11 @@ impl Checks {
         own.filter_map(|((_, check), running)| Some((check.clone(), running.result.clone()?))).collect()
     }
 
+    /// Whether some check that runs has not found anything yet.
+    pub fn is_pending(&self) -> bool {
+        self.running.values().any(|running| running.result.is_none())
+    }
+
     /// The last changes of all checks, by component and check.
     pub fn history(&self) -> BTreeMap<String, &VecDeque<Change>> {
         self.history
@@ -260,8 +265,10 @@ mod tests {
         let etcd: ComponentName = "etcd".parse().unwrap();
         let mut checks = checks();
         checks.sync(due(&path, "one"));
+        assert!(checks.is_pending());
         let found = checks.found().await;
         checks.note(found);
+        assert!(!checks.is_pending());
         let first = checks.results(&etcd)["file"].clone();
         assert_eq!(first.verdict, Verdict::Warning);
         fs::write(&path, "").unwrap();

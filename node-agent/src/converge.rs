@@ -38,6 +38,9 @@ pub use say::{Speaker, first_status};
 /// How long an action that did its work is kept from being done again, if it should still be asked for.
 const FORGET_SUCCESS: u64 = 60_000;
 
+/// How long an agent that came back may take until it has seen everything again, in milliseconds.
+const BLIND: u64 = 5000;
+
 /// Why one look at the node led to nothing.
 #[derive(Debug, thiserror::Error)]
 enum RoundError {
@@ -64,6 +67,7 @@ pub struct Converger {
     clock: Clock,
     wake_at: Option<Timestamp>,
     collected: u64,
+    comes_back: bool,
 }
 
 impl Converger {
@@ -90,7 +94,9 @@ impl Converger {
             clock: Clock::start(),
             wake_at: None,
             collected: 0,
+            comes_back: false,
         };
+        converger.comes_back = converger.speaker.has_spoken();
         converger.adopt();
         converger
     }
@@ -177,6 +183,9 @@ impl Converger {
         }
         self.checks.sync(self.due_checks(manifest, &facts, &decision));
         self.collect_relayed(manifest, &decision);
+        if self.still_blind(&facts, now) {
+            return Ok(());
+        }
         self.speaker.say(
             manifest,
             &facts,
@@ -194,7 +203,7 @@ impl Converger {
             let unit = self.actor.systemd.snapshot(&name);
             let asked =
                 self.in_flight.iter().any(|action| action.starts() && action.component() == Some(&name));
-            if !asked && unit.state != UnitState::Unknown {
+            if !asked && self.actor.systemd.is_fresh(&name) {
                 self.book.update_entry(&name, |entry| entry.resolve(&unit))?;
             }
         }
@@ -336,6 +345,18 @@ impl Converger {
             );
         }
         due
+    }
+
+    /// Whether an agent that came back has not seen again what the one before it had: until then, what that one said
+    /// stands.
+    fn still_blind(&mut self, facts: &NodeFacts, now: Timestamp) -> bool {
+        let unknown = facts.components.values().any(|held| held.unit.state == UnitState::Unknown);
+        self.comes_back &= now.0 < BLIND && (unknown || self.checks.is_pending());
+        if self.comes_back {
+            let wake = self.wake_at.map_or(Timestamp(BLIND), |wake| wake.min(Timestamp(BLIND)));
+            self.wake_at = Some(wake);
+        }
+        self.comes_back
     }
 
     /// Masters drop the blobs that no manifest names any more, once a generation has settled.

@@ -269,7 +269,13 @@ impl Round<'_> {
         }
         let Some(note) = unmet(component, held) else { return self.say(name, Phase::Healthy, None) };
         let was_well = held.settled.as_ref() == Some(&component.process_digest());
-        self.say(name, if was_well { Phase::Failing } else { Phase::Settling }, Some(note));
+        // A check that was not run yet is no sign that something broke.
+        let broken = component
+            .checks
+            .iter()
+            .any(|check| held.checks.get(&check.name).is_some_and(|result| result.verdict != Verdict::Ok));
+        let phase = if was_well && broken { Phase::Failing } else { Phase::Settling };
+        self.say(name, phase, Some(note));
     }
 
     /// Whether no process reads an older set any more.

@@ -259,6 +259,22 @@ fn a_failed_unit_is_started_again_later_and_later() {
 }
 
 #[test]
+fn only_a_check_that_was_run_makes_it_failing() {
+    let mut facts = NodeFacts::default();
+    let pair = pair(1);
+    let _ = converge(&pair, &mut facts);
+    facts.components.get_mut(&name("base")).expect("held").checks.clear();
+    assert_eq!(
+        phase(&decide(&pair, &facts, NOW), "base"),
+        Phase::Settling,
+        "an agent that came back knows nothing yet"
+    );
+    let unknown = CheckResult { verdict: Verdict::Unknown, ..ok() };
+    facts.components.get_mut(&name("base")).expect("held").checks.insert("answers".to_owned(), unknown);
+    assert_eq!(phase(&decide(&pair, &facts, NOW), "base"), Phase::Failing);
+}
+
+#[test]
 fn a_crash_loop_is_left_by_a_new_manifest() {
     let mut facts = NodeFacts::default();
     let _ = converge(&pair(1), &mut facts);
@@ -500,7 +516,7 @@ impl Life {
                 }
             }
             (Action::Stop { .. }, Some(component), _) => {
-                assert!(component.unit.is_none(), "stopped what belongs here")
+                assert!(component.unit.is_none(), "stopped what belongs here");
             }
             (Action::Start { .. } | Action::Restart { .. }, ..) => {
                 panic!("started what does not belong here")

@@ -4,12 +4,13 @@
 //! signals ──▶ drain (never waits for anything) ──▶ dirty units ──▶ refresher ──▶ snapshots ──▶ `changed`
 //! ```
 //! Signals are drained by a task of their own: while an answer is awaited they keep coming, and a full queue would hold
-//! the answer back. When the bus goes away every unit is `Unknown` until it is back and was asked again.
+//! the answer back. When the bus goes away and does not come back soon, every unit is
+//! `Unknown` until it was asked for again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use castrum_blueprints::names::{ComponentName, Timestamp};
 use castrum_blueprints::node::UnitState;
@@ -32,6 +33,8 @@ const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 /// A job that takes longer is left to itself; the unit's state tells the rest.
 const JOB_PATIENCE: Duration = Duration::from_secs(20);
 const RECONNECT: Duration = Duration::from_millis(500);
+/// A bus that only restarts is no reason to know less of units that run on meanwhile.
+const GRACE: Duration = Duration::from_secs(10);
 /// Ended jobs that are remembered, because a job can end before its start is answered.
 const ENDED_JOBS: usize = 64;
 
@@ -105,6 +108,7 @@ struct Inner {
     bus: Mutex<Option<Connection>>,
     units: Mutex<BTreeMap<ComponentName, UnitSnapshot>>,
     dirty: Mutex<BTreeSet<ComponentName>>,
+    stale: Mutex<BTreeSet<ComponentName>>,
     ended: Mutex<VecDeque<(String, String)>>,
     to_refresh: Notify,
     job_ended: Notify,
@@ -139,6 +143,13 @@ impl Systemd {
     /// What is known of a component's unit.
     pub fn snapshot(&self, component: &ComponentName) -> UnitSnapshot {
         lock(&self.inner.units).get(component).cloned().unwrap_or_default()
+    }
+
+    /// Whether what is known of a component's unit was asked for since the connection was made.
+    pub fn is_fresh(&self, component: &ComponentName) -> bool {
+        self.is_connected()
+            && !lock(&self.inner.stale).contains(component)
+            && self.snapshot(component).state != UnitState::Unknown
     }
 
     /// Whether the service manager answers.
@@ -227,16 +238,20 @@ impl Systemd {
     }
 
     async fn keep_connected(&self) {
+        let mut lost = Instant::now();
         loop {
             match self.connect().await {
                 Ok(signals) => {
                     tracing::info!("the service manager answers");
                     self.drain(signals).await;
-                    self.lost();
                     tracing::warn!("the service manager does not answer any more");
+                    self.disconnected();
+                    lost = Instant::now();
                 }
                 Err(error) => {
-                    self.lost();
+                    if lost.elapsed() > GRACE {
+                        self.forget();
+                    }
                     tracing::debug!(
                         error = &error as &dyn std::error::Error,
                         "no connection to the service manager"
@@ -297,12 +312,22 @@ impl Systemd {
         self.inner.to_refresh.notify_one();
     }
 
-    fn lost(&self) {
+    fn disconnected(&self) {
         *lock(&self.inner.bus) = None;
-        for unit in lock(&self.inner.units).values_mut() {
-            *unit = UnitSnapshot { invocation: unit.invocation.take(), ..UnitSnapshot::default() };
-        }
+        lock(&self.inner.stale).extend(lock(&self.inner.units).keys().cloned());
         self.inner.job_ended.notify_waiters();
+        self.inner.changed.notify_one();
+    }
+
+    /// What was last known of the units is too old.
+    fn forget(&self) {
+        let mut units = lock(&self.inner.units);
+        if units.values().all(|unit| unit.state == UnitState::Unknown) {
+            return;
+        }
+        for unit in units.values_mut() {
+            *unit = UnitSnapshot::default();
+        }
         self.inner.changed.notify_one();
     }
 
@@ -322,6 +347,9 @@ impl Systemd {
     async fn refresh(&self, component: &ComponentName) {
         let _turn = self.inner.turn.lock().await;
         let Ok(fresh) = self.ask(component).await else { return };
+        if lock(&self.inner.stale).remove(component) {
+            self.inner.changed.notify_one();
+        }
         if let Some(unit) = lock(&self.inner.units).get_mut(component)
             && *unit != fresh
         {

@@ -144,7 +144,9 @@ fn half_done_things_are_not_seen_and_are_swept() {
         beside(&paths.config().join("etcd-0123456789ab")),
         beside(&paths.sets().join("1-0123456789ab")),
     ];
-    half.iter().for_each(|path| make_dir(&path.join("x")).unwrap());
+    for path in &half {
+        make_dir(&path.join("x")).unwrap();
+    }
     let facts = probe(&paths, &manifest).unwrap();
     assert!(facts.stores.is_empty() && facts.configs.is_empty() && facts.sets.is_empty());
     tidy(&paths).unwrap();

@@ -30,8 +30,24 @@ pub struct Speaker {
     silent: bool,
 }
 
-/// What a node says before it has looked at anything.
+/// What a node says before it has looked at anything: what the agent before this one said last, since the same boot.
 pub fn first_status(identity: &Identity, paths: &Paths) -> NodeStatus {
+    let fresh = empty_status(identity, paths);
+    let last =
+        fs::read(paths.status()).ok().and_then(|text| serde_json::from_slice::<NodeStatus>(&text).ok());
+    let who = |status: &NodeStatus| (status.boot_id.clone(), status.cluster.clone(), status.node.clone());
+    match last.filter(|last| who(last) == who(&fresh) && last.incarnation == fresh.incarnation) {
+        Some(last) => NodeStatus {
+            generation: last.generation,
+            content: last.content,
+            components: last.components,
+            ..fresh
+        },
+        None => fresh,
+    }
+}
+
+fn empty_status(identity: &Identity, paths: &Paths) -> NodeStatus {
     let now = wall_clock();
     let boot_id = fs::read_to_string(paths.at("/proc/sys/kernel/random/boot_id")).unwrap_or_default();
     NodeStatus {
@@ -55,7 +71,14 @@ pub fn first_status(identity: &Identity, paths: &Paths) -> NodeStatus {
 impl Speaker {
     /// Speaks through `status`.
     pub fn new(paths: Paths, status: watch::Sender<NodeStatus>) -> Self {
-        Self { paths, status, since: BTreeMap::new(), problem: None, silent: false }
+        let phases = status.borrow().components.clone().into_iter();
+        let since = phases.map(|(name, component)| (name, (component.phase, component.since))).collect();
+        Self { paths, status, since, problem: None, silent: false }
+    }
+
+    /// Whether an agent before this one had something to say.
+    pub fn has_spoken(&self) -> bool {
+        !self.status.borrow().components.is_empty()
     }
 
     /// Something keeps the node from converging.
