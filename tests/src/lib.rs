@@ -1,1 +1,5 @@
 //! Worlds, scenarios, end-to-end tests and benches.
+
+pub mod camp;
+pub mod cluster;
+pub mod rig;

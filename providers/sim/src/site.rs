@@ -1,0 +1,280 @@
+//! One simulated site: the provider, and power control of its machines.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use castrum_blueprints::names::{NodeName, ResourceKind, ResourcePath, SiteName};
+use castrum_blueprints::resource::ResourceSpec;
+use castrum_provider::{
+    Abilities, Blind, Change, Clock, Ensured, Failure, FailureClass, Fleet, Observation, Power, PowerState,
+    Provider, Removed, Wanted, idempotency_key,
+};
+use serde_json::Value;
+
+use crate::bucket::Bucket;
+use crate::chance::Dice;
+use crate::file::{WorldError, resume};
+use crate::node::Node;
+use crate::place::Create;
+use crate::settings::{Range, Settings, SettingsError};
+use crate::state::{Rules, State, What};
+use crate::world::World;
+
+/// Why a simulated site cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum SimError {
+    /// Its settings are not valid.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// Its world cannot be kept in the file that they name.
+    #[error("the simulated world cannot be had")]
+    World(#[from] WorldError),
+}
+
+/// One simulated site.
+#[derive(Debug)]
+pub struct Sim {
+    world: Arc<World>,
+    site: SiteName,
+    settings: Arc<Settings>,
+    dice: Dice,
+}
+
+impl Sim {
+    /// The site `site` of a world, as a blueprint's settings describe it.
+    pub fn new(
+        world: &Arc<World>,
+        site: SiteName,
+        settings: &BTreeMap<String, Value>,
+    ) -> Result<Self, SimError> {
+        Self::with(world, site, Settings::read(settings)?)
+    }
+
+    /// The same with settings in words of Rust. Settings of a site that exists already take the place of its own.
+    pub fn with(world: &Arc<World>, site: SiteName, settings: Settings) -> Result<Self, SimError> {
+        if let Some(path) = &settings.state {
+            world.keep_in(PathBuf::from(path))?;
+        }
+        let (dice, settings) = (Dice::new(settings.seed), Arc::new(settings));
+        world.look(|state| {
+            let bucket = settings.bucket.map(|limit| Bucket::new(limit, state.time));
+            let rules = Rules { settings: Arc::clone(&settings), dice, bucket };
+            state.sites.insert(site.clone(), rules);
+            state.place.add_site(&site);
+            resume(state, &site);
+        });
+        Ok(Self { world: Arc::clone(world), site, settings, dice })
+    }
+
+    /// One call: it counts against the limit, takes its time, and may fail before or after its effect.
+    async fn call<R>(
+        &self,
+        (verb, name): (&str, &str),
+        latency: Range,
+        effect: impl FnOnce(&mut State, u64) -> Result<R, Failure>,
+    ) -> Result<R, Failure> {
+        let (nth, taken) = self.world.look(|state| {
+            let (nth, now) = (state.call(format!("{}/{verb}/{name}", self.site)), state.time);
+            let bucket = state.sites.get_mut(&self.site).and_then(|rules| rules.bucket.as_mut());
+            (nth, bucket.map_or(Ok(()), |bucket| bucket.take(now)))
+        });
+        if let Err(wait) = taken {
+            let mut failure = Failure::new(FailureClass::Throttled, "simulated: too many calls");
+            failure.retry_after_ms = Some(wait);
+            return Err(failure);
+        }
+        let faults = &self.settings.faults;
+        if faults.denied.contains(name) {
+            let failure =
+                Failure::new(FailureClass::Denied, format!("simulated: not allowed to {verb} `{name}`"));
+            return Err(failure.with_hint("take the name out of `faults.denied`"));
+        }
+        let trip = self.dice.within(latency, (verb, name, nth));
+        self.world.clock.pass(trip / 2).await;
+        if self.dice.happens(faults.before, ("before", verb, name, nth)) {
+            return Err(Failure::new(FailureClass::Transient, "simulated: the place did not take the call"));
+        }
+        let result = self.world.change(|state| effect(state, trip - trip / 2));
+        self.world.clock.pass(trip - trip / 2).await;
+        if self.dice.happens(faults.after, ("after", verb, name, nth)) {
+            return Err(Failure::new(FailureClass::Transient, "simulated: the answer was lost"));
+        }
+        result
+    }
+
+    fn blind(&self, reason: &str) -> Blind {
+        Blind { site: self.site.clone(), kind: None, reason: reason.to_owned() }
+    }
+
+    /// Makes the resource, or makes it as wanted. When it is ready.
+    fn make(&self, state: &mut State, wanted: &Wanted, takes: u64) -> Result<Change, Failure> {
+        let (path, now) = (&wanted.path, state.time);
+        let spec = wanted.spec.digest();
+        if let Some(resource) = state.place.find(path) {
+            let off = resource.machine.as_ref().is_some_and(|machine| machine.power == PowerState::Off);
+            if off {
+                set_power(state, path, PowerState::On);
+            }
+            let changed = state.place.change(path, &spec) || off;
+            return Ok(if changed { Change::Changed } else { Change::Unchanged });
+        }
+        let full =
+            self.settings.machines.is_some_and(|most| state.place.machines_in(&self.site) as u64 >= most);
+        if path.kind == ResourceKind::Machine && full {
+            return Err(Failure::new(
+                FailureClass::Exhausted,
+                "simulated: there is no room for more machines",
+            ));
+        }
+        let key = idempotency_key(&state.cluster, path, wanted.generation);
+        let create = Create { path, key, spec, ready_at: now.plus(takes), now };
+        if state.place.create(create)
+            && let ResourceSpec::Machine(machine) = &wanted.spec
+        {
+            let id = state.place.find(path).map(|resource| resource.id.clone()).unwrap_or_default();
+            let boot_data = wanted.boot_data.as_ref().map(castrum_provider::BootData::expose);
+            let node = Node::new(path.clone(), machine.role, id, boot_data);
+            add_node(state, &machine.node, node, takes);
+        }
+        Ok(Change::Created)
+    }
+}
+
+/// A machine was made: its node boots once it is ready, and hangs when it is meant to.
+fn add_node(state: &mut State, name: &NodeName, mut node: Node, takes: u64) {
+    let site = node.machine.site.clone();
+    // Another life than any machine of that name had before.
+    node.run.life = state.place.made;
+    let life = node.run.life;
+    state.nodes.insert(name.clone(), node);
+    let rules = &state.sites[&site];
+    if let Some(after) = rules.settings.faults.freezes.get(name) {
+        state.agenda.add(state.time.plus(*after), (name, life), What::Hangs);
+    }
+    state.boot(name, takes);
+}
+
+fn set_power(state: &mut State, path: &ResourcePath, wanted: PowerState) {
+    let Ok(name) = path.name.parse::<NodeName>() else { return };
+    let Some(machine) = state.place.find_mut(path).and_then(|resource| resource.machine.as_mut()) else {
+        return;
+    };
+    let before = std::mem::replace(&mut machine.power, wanted);
+    match (before, wanted) {
+        (PowerState::On, PowerState::Paused) => state.freeze(&name, |node| node.paused = true),
+        (PowerState::Paused, PowerState::On) => state.thaw(&name),
+        (_, PowerState::Off) if before != PowerState::Off => state.lose_power(&name),
+        (PowerState::Off, PowerState::On) => state.boot(&name, 0),
+        _ => {}
+    }
+}
+
+#[async_trait]
+impl Provider for Sim {
+    fn abilities(&self) -> Abilities {
+        let mut kinds = vec![ResourceKind::Network, ResourceKind::Machine];
+        if self.settings.image {
+            kinds.insert(0, ResourceKind::Image);
+        }
+        Abilities { provider: "sim".to_owned(), kinds, boot_data: true, power: true }
+    }
+
+    async fn observe(&self) -> Observation {
+        let taken_at = self.world.now();
+        let blind =
+            |reason: &str| Observation { blind: vec![self.blind(reason)], taken_at, ..Default::default() };
+        let look = self.call(("observe", ""), self.settings.latency.observe, |state, _| {
+            let seen = state.place.seen_in(&self.site, state.time);
+            Ok((seen, state.call(format!("{}/blind", self.site))))
+        });
+        match look.await {
+            Err(failure) => blind(&failure.message),
+            Ok((_, nth)) if self.dice.happens(self.settings.faults.blind, ("blind", nth)) => {
+                blind("simulated: the place does not answer")
+            }
+            Ok((seen, _)) => Observation { seen, blind: Vec::new(), taken_at },
+        }
+    }
+
+    async fn ensure(&self, wanted: &Wanted) -> Result<Ensured, Failure> {
+        let latency = match wanted.path.kind {
+            ResourceKind::Image => self.settings.latency.image,
+            ResourceKind::Network => self.settings.latency.network,
+            ResourceKind::Machine => self.settings.latency.machine,
+            kind => {
+                let text = format!("a simulated place makes no {kind}");
+                return Err(Failure::new(FailureClass::Unsupported, text));
+            }
+        };
+        let made =
+            self.call(("ensure", &wanted.path.name), latency, |state, takes| self.make(state, wanted, takes));
+        let change = made.await?;
+        let ready_at =
+            self.world.look(|state| state.place.find(&wanted.path).map(|resource| resource.ready_at));
+        self.world.clock.pass(ready_at.unwrap_or_default().since(self.world.now())).await;
+        let seen = self.world.look(|state| {
+            let now = state.time;
+            state.place.find(&wanted.path).map(|resource| resource.seen(&wanted.path, now))
+        });
+        let gone = || Failure::new(FailureClass::NotReady, "it was removed while it was being made");
+        Ok(Ensured { change, seen: seen.ok_or_else(gone)? })
+    }
+
+    async fn remove(&self, path: &ResourcePath) -> Result<Removed, Failure> {
+        self.call(("remove", &path.name), self.settings.latency.remove, |state, _| {
+            if path.kind == ResourceKind::Network && state.place.machines_in(&self.site) > 0 {
+                return Err(Failure::new(
+                    FailureClass::NotReady,
+                    "simulated: machines are still in the network",
+                ));
+            }
+            let there = state.place.remove(path);
+            if let (ResourceKind::Machine, Ok(name)) = (path.kind, path.name.parse::<NodeName>()) {
+                state.lose_machine(&name);
+            }
+            Ok(if there { Removed::Removed } else { Removed::Absent })
+        })
+        .await
+    }
+
+    fn power(&self) -> Option<&dyn Power> {
+        Some(self)
+    }
+
+    fn fleet(&self) -> Option<Arc<dyn Fleet>> {
+        Some(self.world.fleet())
+    }
+
+    fn clock(&self) -> Option<Arc<dyn Clock>> {
+        Some(self.world.clock())
+    }
+}
+
+#[async_trait]
+impl Power for Sim {
+    async fn state(&self, machine: &ResourcePath) -> Result<PowerState, Failure> {
+        self.call(("power", &machine.name), self.settings.latency.power, |state, _| power_of(state, machine))
+            .await
+    }
+
+    async fn set(&self, machine: &ResourcePath, wanted: PowerState) -> Result<(), Failure> {
+        self.call(("power", &machine.name), self.settings.latency.power, |state, _| {
+            power_of(state, machine)?;
+            set_power(state, machine, wanted);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn kill(&self, machine: &ResourcePath) -> Result<(), Failure> {
+        self.set(machine, PowerState::Off).await
+    }
+}
+
+fn power_of(state: &State, path: &ResourcePath) -> Result<PowerState, Failure> {
+    let machine = state.place.find(path).and_then(|resource| resource.machine.as_ref());
+    let missing = || Failure::new(FailureClass::Invalid, format!("there is no machine `{path}`"));
+    machine.map(|machine| machine.power).ok_or_else(missing)
+}
