@@ -1,10 +1,12 @@
 //! Manifests go down and statuses go up, at once, and past masters that die.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use castrum_blueprints::names::Digest;
+use castrum_agent::api::Context;
+use castrum_blueprints::names::{Digest, Role};
 
-use crate::world::{Node, World, soon, until};
+use crate::world::{Facts, Node, World, soon, until};
 
 async fn generation(node: &mut Node, wanted: u64) {
     let holds = |held: &Option<castrum_blueprints::manifest::SignedManifest>| {
@@ -112,6 +114,23 @@ async fn a_node_moves_on_when_its_master_dies() {
     generation(&mut node, 1).await;
     println!("manifest past a dead master: {:?}", begun.elapsed());
     assert!(begun.elapsed() < Duration::from_secs(8));
+}
+
+#[tokio::test]
+async fn a_report_alone_finds_the_master_that_lives() {
+    let world = World::new(3);
+    // Wherever it begins, two of three are not there.
+    for number in [1, 2, 3] {
+        let master = world.master(number).await;
+        let (identity, tls) = world.enrolled("agents-7", Role::Agent, 7);
+        let name = identity.node.to_string();
+        let (_status, said) = tokio::sync::watch::channel(world.status(&name, 1, &[]));
+        let ctx = Context::new(identity, tls, Arc::new(Facts), said).unwrap();
+        let reporting = tokio::spawn(castrum_agent::api::report(ctx));
+        heard_of(&world, &[&master], &name, |_| true).await;
+        reporting.abort();
+        master.kill().await;
+    }
 }
 
 #[tokio::test]
