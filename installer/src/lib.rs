@@ -4,6 +4,7 @@ pub mod artifacts;
 pub mod keyring;
 pub mod pin;
 pub mod cli;
+pub mod commands;
 pub mod clock;
 pub mod trust;
 pub mod fleet;

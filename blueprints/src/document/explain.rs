@@ -61,10 +61,11 @@ pub struct UnknownField {
 /// Explains the field at `path`; names and list indexes may be written, written as `NAME` or `[]`, or left out.
 pub fn explain(path: &str) -> Result<Explanation, UnknownField> {
     let mut at = Position { path: String::new(), field: None, record: Some(&BLUEPRINT), in_map: false };
-    for step in
-        path.split('.').map(|step| step.split('[').next().unwrap_or("")).filter(|step| !step.is_empty())
-    {
-        at = at.step(step).map_err(|hint| UnknownField { path: path.to_owned(), hint })?;
+    let steps = path.split('.').map(|step| step.split('[').next().unwrap_or(""));
+    let mut steps = steps.filter(|step| !step.is_empty()).peekable();
+    while let Some(step) = steps.next() {
+        let is_last = steps.peek().is_none();
+        at = at.step(step, is_last).map_err(|hint| UnknownField { path: path.to_owned(), hint })?;
     }
     Ok(at.explain())
 }
@@ -79,7 +80,7 @@ struct Position {
 }
 
 impl Position {
-    fn step(self, step: &str) -> Result<Self, String> {
+    fn step(self, step: &str, is_last: bool) -> Result<Self, String> {
         let Some(record) = self.record else { return self.beyond(step) };
         if let Some(field) = record.field(step) {
             let (inner, record) = field.shape.inner();
@@ -87,10 +88,11 @@ impl Position {
             let path = format!("{}{between}{}", self.path, field.key);
             return Ok(Self { path, field: Some(field), record, in_map: inner.starts_with('.') });
         }
-        if self.in_map {
+        let near = did_you_mean(step, record.fields.iter().map(|field| field.key));
+        // What could be a name is taken for one, unless it is the last word and all but that of a field.
+        if self.in_map && !(is_last && near.is_some()) {
             return Ok(Self { in_map: false, ..self });
         }
-        let near = did_you_mean(step, record.fields.iter().map(|field| field.key));
         Err(near.or_else(|| belongs_elsewhere(step)).unwrap_or_else(|| {
             let keys: Vec<&str> = record.fields.iter().map(|field| field.key).collect();
             format!("{} has {}", record.title, super::shape::listed(&keys))

@@ -213,6 +213,7 @@ fn a_path_is_explained_however_it_is_written() {
     assert_eq!(path("groups.rack"), "groups");
     assert_eq!(path("stack.settings.prometheus.retention"), "stack.settings");
     assert_eq!(explain("groups.masters.sizes").expect_err("none").hint, "did you mean `size`?");
+    assert_eq!(explain("groups.cuont").expect_err("none").hint, "did you mean `count`?");
     assert_eq!(explain("grops").expect_err("none").hint, "did you mean `groups`?");
     assert!(explain("name.first").expect_err("none").hint.contains("single value"));
 }

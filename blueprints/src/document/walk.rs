@@ -83,7 +83,7 @@ impl<'a> Walker<'a> {
         self.report(|path| {
             let hint = match (shape, &node.kind) {
                 (Shape::List(_), Kind::Scalar(text, _)) => {
-                    format!("a list of one is written [{}]", quote(text))
+                    format!("a list of one is written `[{}]`", quote(text).trim_matches('`'))
                 }
                 _ => format!("see `castrum explain {}`", path.trim_matches('`')),
             };
