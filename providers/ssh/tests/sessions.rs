@@ -329,12 +329,21 @@ async fn a_server_killed_in_mid_stream_is_noticed_at_once() {
 async fn a_hung_server_hits_the_deadline_and_leaves_no_socket() {
     let server = Server::start();
     let session = connect(&server).await;
-    server.signal("STOP");
+    let limits = Limits::within(Duration::from_secs(2));
     let before = Instant::now();
-    let limits = Limits::within(Duration::from_secs(1));
-    let hung = session.exec("cat > /dev/null", vec![1; 50 << 20], &limits).await.unwrap_err();
-    assert!(matches!(hung, SshError::TimedOut { .. }), "{hung}");
-    assert!(before.elapsed() < Duration::from_secs(2), "{:?}", before.elapsed());
+    // Several at once, so that more is on its way than the sockets of both sides hold, and writing itself hangs.
+    let endless = || Stdin::reader(tokio::io::repeat(1));
+    let streams = (0..8).map(|_| session.exec("cat > /dev/null", endless(), &limits));
+    let freeze = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        server.signal("STOP");
+    };
+    let (results, ()) = tokio::join!(futures_util::future::join_all(streams), freeze);
+    for hung in results {
+        let hung = hung.unwrap_err();
+        assert!(matches!(hung, SshError::TimedOut { .. }), "{hung}");
+    }
+    assert!(before.elapsed() < Duration::from_secs(3), "{:?}", before.elapsed());
     assert!(sockets_to(server.port) > 0);
     drop(session);
     let until = Instant::now() + Duration::from_secs(5);

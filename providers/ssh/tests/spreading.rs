@@ -130,7 +130,8 @@ async fn one_stalls_and_one_fails(servers: &[Server], expected: &str) {
     to.get_mut(&1).unwrap().command = String::from("head -c 1000000 > /dev/null; sleep 1000");
     to.get_mut(&2).unwrap().command = String::from("head -c 1000 > /dev/null; echo full >&2; exit 28");
     let options = FanOut { stall: Duration::from_secs(2), ..FanOut::default() };
-    let mut results = fan_out(whole(), &to, &options).await.unwrap();
+    let spread = fan_out(whole(), &to, &options);
+    let mut results = tokio::time::timeout(Duration::from_mins(1), spread).await.unwrap().unwrap();
     let healthy = results.remove(&0).unwrap().unwrap();
     assert_eq!(String::from_utf8_lossy(&healthy.stdout), expected);
     let stalled = results.remove(&1).unwrap().unwrap_err();

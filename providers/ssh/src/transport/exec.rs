@@ -33,7 +33,8 @@ impl Stdin {
         Self(Source::Reader(Box::new(reader)))
     }
 
-    pub(crate) fn pieces(pieces: mpsc::Receiver<Bytes>) -> Self {
+    /// Sends what comes through `pieces`, until all their senders are gone.
+    pub fn pieces(pieces: mpsc::Receiver<Bytes>) -> Self {
         Self(Source::Pieces(pieces))
     }
 }

@@ -1,7 +1,8 @@
 //! Real SSH servers for tests: each in namespaces of its own, gone with the process that started them.
 //!
-//! A server's mount namespace has its own `/run` and a throw-away layer over `/etc`, `/opt` and `/var/lib`, so that it
-//! is a machine of its own as far as files go; its pid namespace dies with its first process, and that with the test.
+//! A server's mount namespace has its own `/run`, `/root` and `/var/log`, and a throw-away layer over `/etc`, `/opt` and
+//! `/var/lib`, so that it is a machine of its own as far as files go; its pid namespace dies with its first process, and
+//! that with the test.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
 #![expect(dead_code, reason = "each test binary uses a part of it")]
@@ -28,6 +29,8 @@ for d in etc opt var/lib; do
   mount -t overlay overlay -o "lowerdir=/$d,upperdir=$DIR/layer/$d/up,workdir=$DIR/layer/$d/work" "/$d"
 done
 mount -t tmpfs tmpfs /run
+mount -t tmpfs tmpfs /root
+mount -t tmpfs tmpfs /var/log
 mkdir -p /run/sshd /run/castrum
 [ ! -e "$DIR/proof" ] || cp "$DIR/proof" /run/castrum/hostkeys.proof
 [ -z "$NET" ] || ip link set lo up
@@ -148,6 +151,7 @@ impl Server {
         let (here, there) = addresses();
         self.link(&["nsenter", &format!("--net={}", gate.network())], &here, &there);
         self.address = there;
+        self.wait_for("Server listening");
     }
 
     fn link(&self, at: &[&str], here: &str, there: &str) -> String {
@@ -178,6 +182,14 @@ impl Server {
         panic!("no server: {}", std::fs::read_to_string(self.path("log")).unwrap_or_default());
     }
 
+    fn wait_for(&self, line: &str) {
+        let until = Instant::now() + SOON;
+        while !std::fs::read_to_string(self.path("log")).unwrap().contains(line) {
+            assert!(Instant::now() < until, "no `{line}` in the log of the server");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Sends a signal to all of the server's processes.
     pub fn signal(&self, name: &str) {
         for pid in descendants(self.process.id()) {
@@ -186,9 +198,15 @@ impl Server {
         }
     }
 
+    /// Ends all of the server's processes, and waits until they are gone with their sockets.
     pub fn kill(&mut self) {
+        let inside = descendants(self.process.id());
         let _ = self.process.kill();
         let _ = self.process.wait();
+        let until = Instant::now() + SOON;
+        while Instant::now() < until && inside.iter().any(|pid| Path::new(&format!("/proc/{pid}")).exists()) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 
