@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use castrum_blueprints::boot::BootConfig;
 use castrum_blueprints::manifest::{MANIFEST_FORMAT, Manifest, Peer, SignedManifest};
 use castrum_blueprints::names::{ClusterId, Digest, NodeName, Role};
 use castrum_blueprints::trust::signing_input;
@@ -24,10 +25,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use serde::Deserialize;
 
-/// The version of `boot.json` that is understood.
-const BOOT_FORMAT: u32 = 1;
 /// A node talks to few others; remembered sessions are memory.
 const REMEMBERED_SESSIONS: usize = 16;
 
@@ -130,23 +128,6 @@ pub enum ManifestError {
     OtherCluster(ClusterId),
 }
 
-/// `boot.json`, as boot data or the installer wrote it.
-#[derive(Debug, Deserialize)]
-struct BootFile {
-    format_version: u32,
-    cluster: ClusterId,
-    node: NodeName,
-    role: Role,
-    incarnation: u64,
-    expires: u64,
-    address: Option<IpAddr>,
-    masters: Vec<Peer>,
-    ca: String,
-    verify_key: String,
-    agent: Option<Digest>,
-    api_port: u16,
-}
-
 /// Who this node is.
 #[derive(Debug, Clone)]
 pub struct Identity {
@@ -171,7 +152,6 @@ pub struct Identity {
     ca: CertificateDer<'static>,
     ca_pem: String,
     verify_key: [u8; 32],
-    address: Option<IpAddr>,
 }
 
 /// What the node shows and trusts in TLS.
@@ -188,10 +168,10 @@ impl Identity {
     pub fn load(root: &Path) -> Result<Arc<Self>, IdentityError> {
         let path = state_dir(root).join("boot.json");
         let text = fs::read(&path).map_err(|source| IdentityError::Read { path: path.clone(), source })?;
-        let boot: BootFile =
+        let boot: BootConfig =
             serde_json::from_slice(&text).map_err(|source| IdentityError::Boot { path, source })?;
         let bad = |field, reason: &str| IdentityError::BootField { field, reason: reason.to_owned() };
-        if boot.format_version != BOOT_FORMAT {
+        if boot.format_version != BootConfig::FORMAT {
             return Err(bad("format_version", "this agent understands 1 only"));
         }
         let verify_key = STANDARD.decode(&boot.verify_key).ok().and_then(|key| key.try_into().ok());
@@ -211,7 +191,6 @@ impl Identity {
             ca,
             ca_pem: boot.ca,
             verify_key,
-            address: boot.address,
         }))
     }
 
@@ -225,11 +204,8 @@ impl Identity {
         self.state_dir().join("pki")
     }
 
-    /// The node's address inside the cluster: as boot data says, or else the one that it has towards a master.
+    /// The node's address inside the cluster: the one that it has towards a master.
     pub fn address(&self) -> io::Result<IpAddr> {
-        if let Some(address) = self.address {
-            return Ok(address);
-        }
         let master = self.masters.first().ok_or_else(|| io::Error::other("no master is known"))?;
         let any: SocketAddr = match master.address {
             IpAddr::V4(_) => ([0, 0, 0, 0], 0).into(),

@@ -247,7 +247,7 @@ mod tests {
             let ca = rcgen::generate_simple_self_signed(vec!["ca".to_owned()]).unwrap().cert.pem();
             let boot = serde_json::json!({
                 "format_version": 1, "cluster": "0123456789ab", "node": "agents-1", "role": "agent", "incarnation": 1,
-                "expires": 1, "address": "127.0.0.1", "masters": [], "ca": ca, "agent": null, "api_port": 7443,
+                "expires": 1, "masters": [], "ca": ca, "agent": null, "api_port": 7443,
                 "verify_key": STANDARD.encode(self.key.public_key().as_ref()),
             });
             let state = self.dir.path().join("var/lib/castrum");

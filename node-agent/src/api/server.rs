@@ -37,6 +37,8 @@ pub async fn serve(ctx: Arc<Context>, listener: TcpListener) {
         };
         match accepted {
             Ok((stream, from)) => {
+                // A socket for both families tells the old kind in the form of the new one.
+                let from = SocketAddr::new(from.ip().to_canonical(), from.port());
                 let Some(place) = Strangers::enter(&strangers, from.ip()) else {
                     debug!(%from, "too many strangers");
                     continue;

@@ -186,3 +186,20 @@ async fn a_busy_master_is_asked_again() {
     let _master = Node::start(identity, tls, address.ip(), castrum_agent::api::Limits::default()).await;
     soon("its turn", fetching).await.unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn a_holder_is_named_by_the_address_that_others_reach_it_at() {
+    let world = World::new(1);
+    let mut master = world.master(1).await;
+    // As on a node: one socket for both families.
+    let listener = tokio::net::TcpListener::bind("[::]:0").await.unwrap();
+    master.address.set_port(listener.local_addr().unwrap().port());
+    let serving = tokio::spawn(castrum_agent::api::serve(Arc::clone(&master.ctx), listener));
+    let digest = Digest::of(b"x");
+    claim(&world, &master, ("agents-7", 7), &digest).await;
+    let (_, body) = world.get(&world.installer(), &master, &format!("/v1/holders/{digest}")).await;
+    let holders: Vec<castrum_blueprints::manifest::Peer> = serde_json::from_slice(&body).unwrap();
+    assert_eq!(holders.len(), 1);
+    assert_eq!(holders[0].address, world.address(7));
+    serving.abort();
+}

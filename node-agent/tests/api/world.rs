@@ -19,6 +19,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use castrum_agent::api::{self, Context, FactReader, Limits};
 use castrum_agent::identity::{Identity, Tls};
+use castrum_blueprints::boot::BootConfig;
 use castrum_blueprints::manifest::{Blob, ComponentManifest, Manifest, Peer, SignedManifest};
 use castrum_blueprints::names::{ClusterId, ComponentName, Digest, NodeName, Role, Timestamp};
 use castrum_blueprints::status::NodeStatus;
@@ -111,12 +112,20 @@ impl World {
         let root = self.dir.path().join(format!("{name}-{incarnation}"));
         let state = root.join("var/lib/castrum");
         std::fs::create_dir_all(&state).unwrap();
-        let boot = json!({
-            "format_version": 1, "cluster": self.cluster, "node": name, "role": role, "incarnation": incarnation,
-            "expires": EXPIRES, "address": null, "masters": self.masters, "ca": self.ca_pem,
-            "verify_key": STANDARD.encode(self.signer.public_key().as_ref()), "agent": self.agent, "api_port": self.port,
-        });
-        std::fs::write(state.join("boot.json"), boot.to_string()).unwrap();
+        let boot = BootConfig {
+            format_version: BootConfig::FORMAT,
+            cluster: self.cluster.clone(),
+            node: name.parse().unwrap(),
+            role,
+            incarnation,
+            expires: EXPIRES,
+            masters: self.masters.clone(),
+            ca: self.ca_pem.clone(),
+            verify_key: STANDARD.encode(self.signer.public_key().as_ref()),
+            agent: Some(self.agent.clone()),
+            api_port: self.port,
+        };
+        std::fs::write(state.join("boot.json"), boot.to_text()).unwrap();
         std::fs::write(state.join("token"), self.token(name, incarnation).expose().as_bytes()).unwrap();
         root
     }
