@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::blueprint::{Blueprint, Group, Limits, Port};
+use crate::blueprint::{Blueprint, ExistingMachine, Group, Limits, Port};
 use crate::lock::Lock;
 use crate::manifest::Blob;
 use crate::names::{
@@ -146,6 +146,18 @@ const IMAGE: &str = RELEASE;
 
 fn machine_path(site: &SiteName, node: &NodeName) -> ResourcePath {
     ResourcePath { site: site.clone(), kind: ResourceKind::Machine, name: node.to_string() }
+}
+
+/// The machines that exist already in a site, by the path of their resource.
+pub fn existing_machines(blueprint: &Blueprint, site: &SiteName) -> BTreeMap<ResourcePath, ExistingMachine> {
+    let groups = blueprint.groups.iter().filter(|(_, group)| group.site == *site);
+    let machines = groups.flat_map(|(name, group)| {
+        let numbered = (1..).zip(&group.machines);
+        numbered.map(move |(ordinal, machine)| {
+            (machine_path(site, &NodeName::of(name, ordinal)), machine.clone())
+        })
+    });
+    machines.collect()
 }
 
 fn site_resources(

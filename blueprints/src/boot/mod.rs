@@ -101,6 +101,7 @@ pub fn user_data(input: &UserData<'_>) -> String {
     let document = json!({
         "hostname": input.node,
         "preserve_hostname": false,
+        "manage_etc_hosts": "localhost",
         "locale": false,
         "ssh_genkeytypes": ["ed25519"],
         "ssh_pwauth": false,

@@ -7,8 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::depot;
+use super::depot::{self, Depot};
 use super::draft::{Draft, Wait};
+use super::hope::{self, Hope};
 use super::nodes::{Standing, Standings};
 use super::{Action, Area};
 use crate::manifest::{MANIFEST_FORMAT, Manifest, Peer};
@@ -54,9 +55,9 @@ impl RenderCache {
     }
 }
 
-pub(super) fn plan(
-    draft: &mut Draft<'_>,
-    standings: &Standings<'_>,
+pub(super) fn plan<'a>(
+    draft: &mut Draft<'a>,
+    (standings, depot): (&Standings<'a>, Depot),
     cache: &mut RenderCache,
 ) -> Result<(), RenderError> {
     let desired = draft.desired;
@@ -68,13 +69,14 @@ pub(super) fn plan(
     let cluster = ClusterContext::new(standings.iter().filter_map(|(name, s)| context(name, s)));
     let cluster = cache.turn_to(cluster, &desired.founders);
     let mut session = desired.renderer.session(&cluster);
-    let survey = Survey::of(draft, standings);
+    let survey = Survey::of(draft, standings, depot);
+    let hope = Hope::of(draft, standings, &survey);
     found(draft, standings, &survey);
-    let mut changes = Changes::of(standings);
+    let mut changes = Changes::of(standings, &hope);
     for (name, standing) in standings {
         let (Some(heard), Some(node)) = (standing.heard, context(name, standing)) else { continue };
         let held = Held { name, standing, heard };
-        let open = open(draft, &survey, &held);
+        let open = open(draft, (&survey, &hope), &held);
         let content = content(draft, (cache, &mut session), &node, (&open, &masters))?;
         publish(draft, &held, &content, &mut changes);
         await_health(draft, &held, &open);
@@ -101,9 +103,10 @@ fn masters(standings: &Standings<'_>) -> Vec<Peer> {
 }
 
 /// What holds for each component across the cluster, counted once a plan.
-struct Survey<'a> {
+pub(super) struct Survey<'a> {
     components: BTreeMap<&'a ComponentName, Tally>,
-    blobs: BTreeSet<&'a Digest>,
+    pub(super) blobs: BTreeSet<&'a Digest>,
+    pub(super) depot_is_stuck: bool,
     addresses_missing: usize,
 }
 
@@ -119,7 +122,7 @@ struct Tally {
 }
 
 impl<'a> Survey<'a> {
-    fn of(draft: &Draft<'a>, standings: &Standings<'a>) -> Self {
+    fn of(draft: &Draft<'a>, standings: &Standings<'a>, depot: Depot) -> Self {
         let desired = draft.desired;
         let mut components: BTreeMap<&ComponentName, Tally> =
             desired.renderer.names().map(|name| (name, Tally::default())).collect();
@@ -139,17 +142,30 @@ impl<'a> Survey<'a> {
             }
         }
         let addresses_missing = standings.values().filter(|s| s.address.is_none() && !s.set_aside).count();
-        Self { components, blobs: depot::held(standings), addresses_missing }
+        let (blobs, depot_is_stuck) = (depot::held(standings), depot == Depot::Stuck);
+        Self { components, blobs, depot_is_stuck, addresses_missing }
+    }
+
+    /// Where others look for `name`, and there: carriers, those set aside, those on which it is healthy.
+    pub(super) fn place_of(&self, name: &ComponentName) -> (&'static str, (usize, usize, usize)) {
+        let tally = &self.components[name];
+        if tally.masters.0 > 0 { ("masters", tally.masters) } else { ("agents", tally.others) }
+    }
+
+    /// How many healthy nodes are enough for whoever requires a component from elsewhere.
+    pub(super) fn needed(carriers: usize, aside: usize, quorum: bool) -> usize {
+        if quorum { carriers / 2 + 1 } else { (carriers - aside).max(usize::from(carriers > 0)) }
+    }
+
+    /// Whether somebody is a member of `name` whom others can join.
+    pub(super) fn is_founded(&self, name: &ComponentName) -> bool {
+        self.components[name].founded || self.components[name].masters.2 > 0
     }
 
     /// What is still missing of `name` for whoever requires it from elsewhere; `None` if nothing is.
     fn lacking(&self, name: &ComponentName, quorum: bool) -> Option<String> {
-        let tally = &self.components[name];
-        let (count, place) =
-            if tally.masters.0 > 0 { (tally.masters, "masters") } else { (tally.others, "agents") };
-        let (carriers, aside, healthy) = count;
-        let needed =
-            if quorum { carriers / 2 + 1 } else { (carriers - aside).max(usize::from(carriers > 0)) };
+        let (place, (carriers, aside, healthy)) = self.place_of(name);
+        let needed = Self::needed(carriers, aside, quorum);
         (healthy < needed)
             .then(|| format!("{name} is healthy on {healthy} of {carriers} {place}, and {needed} are needed"))
     }
@@ -181,13 +197,15 @@ fn found(draft: &mut Draft<'_>, standings: &Standings<'_>, survey: &Survey<'_>) 
 }
 
 /// The components of a node that are open, in boot order; the others are recorded as waiting.
-fn open<'a>(draft: &mut Draft<'a>, survey: &Survey<'_>, held: &Held<'_>) -> Vec<&'a ComponentName> {
+fn open<'a>(
+    draft: &mut Draft<'a>,
+    (survey, hope): (&Survey<'_>, &Hope<'_>),
+    held: &Held<'_>,
+) -> Vec<&'a ComponentName> {
     let desired = draft.desired;
     let mut open = Vec::new();
     for name in &desired.carried[&held.standing.node.role] {
-        let opened = held.standing.seen.is_some_and(|seen| seen.opened.contains(name))
-            || held.heard.status.components.contains_key(name);
-        if opened {
+        if hope::is_open(held.standing, name) {
             open.push(name);
             continue;
         }
@@ -195,18 +213,21 @@ fn open<'a>(draft: &mut Draft<'a>, survey: &Survey<'_>, held: &Held<'_>) -> Vec<
         let waits = waits(draft, survey, held, name).or_else(|| match founder {
             _ if !desired.renderer.has_membership(name) || founder == Some(held.name) => None,
             None => Some(format!("a master to be chosen that founds {name}")),
-            Some(_) if survey.components[name].founded || survey.components[name].masters.2 > 0 => None,
+            Some(_) if survey.is_founded(name) => None,
             Some(founder) => Some(format!("{name} to be founded on {founder}")),
         });
         match waits {
             None => open.push(name),
-            Some(waits_for) => draft.wait(Wait {
-                subject: format!("{name} on {}", held.name),
-                last_seen: last_seen(held, desired.renderer.requires(name)),
-                waits_for,
-                since: since(survey, desired.renderer.requires(name)).max(held.heard.status.started_at),
-                node: Some(held.name.clone()),
-            }),
+            Some(waits_for) => {
+                let wait = Wait {
+                    subject: format!("{name} on {}", held.name),
+                    last_seen: last_seen(held, desired.renderer.requires(name)),
+                    waits_for,
+                    since: since(survey, desired.renderer.requires(name)).max(held.heard.status.started_at),
+                    node: Some(held.name.clone()),
+                };
+                draft.wait_in_hope(wait, !hope.is_hopeless(name, held.name));
+            }
         }
     }
     open
@@ -307,15 +328,18 @@ fn content(
 }
 
 /// Which nodes are being changed, so that masters go one at a time and agents in bounded batches.
-struct Changes {
+struct Changes<'a> {
     masters: BTreeSet<NodeName>,
     agents: BTreeSet<NodeName>,
+    hope: &'a Hope<'a>,
 }
 
-impl Changes {
-    fn of(standings: &Standings<'_>) -> Self {
-        let mut changes = Self { masters: BTreeSet::new(), agents: BTreeSet::new() };
-        for (name, standing) in standings.iter().filter(|(_, s)| !is_settled(s)) {
+impl<'a> Changes<'a> {
+    /// An agent that is set aside holds up no other; a master does, since a quorum misses it already.
+    fn of(standings: &Standings<'_>, hope: &'a Hope<'a>) -> Self {
+        let mut changes = Self { masters: BTreeSet::new(), agents: BTreeSet::new(), hope };
+        let counts = |s: &Standing<'_>| s.node.role == Role::Master || (s.heard.is_some() && !s.set_aside);
+        for (name, standing) in standings.iter().filter(|(_, s)| counts(s) && !is_settled(s)) {
             changes.of_role(standing.node.role).insert((*name).clone());
         }
         changes
@@ -325,15 +349,17 @@ impl Changes {
         if role == Role::Master { &mut self.masters } else { &mut self.agents }
     }
 
-    /// Whether `node` may be changed now: it is unsettled itself, or there is room for one more.
-    fn admit(&mut self, node: &NodeName, role: Role, agents_at_once: u32) -> bool {
+    /// Whether `node` may be changed now: it is unsettled itself, or there is room for one more. If not: whether the
+    /// others may still make room in this run.
+    fn admit(&mut self, node: &NodeName, role: Role, agents_at_once: u32) -> Result<(), bool> {
         let room = if role == Role::Master { 1 } else { agents_at_once as usize };
+        let hope = self.hope;
         let unsettled = self.of_role(role);
         if !unsettled.contains(node) && unsettled.len() >= room {
-            return false;
+            return Err(unsettled.iter().any(|other| !hope.is_stuck(other)));
         }
         unsettled.insert(node.clone());
-        true
+        Ok(())
     }
 }
 
@@ -344,7 +370,7 @@ fn is_settled(standing: &Standing<'_>) -> bool {
     healthy && published.is_none_or(|published| heard.status.content.as_ref() == Some(&published.content))
 }
 
-fn publish(draft: &mut Draft<'_>, held: &Held<'_>, content: &Content, changes: &mut Changes) {
+fn publish(draft: &mut Draft<'_>, held: &Held<'_>, content: &Content, changes: &mut Changes<'_>) {
     let desired = draft.desired;
     let published = held.standing.seen.and_then(|seen| seen.published.as_ref());
     let held_content = published.map(|p| &p.content).or(held.heard.status.content.as_ref());
@@ -357,14 +383,17 @@ fn publish(draft: &mut Draft<'_>, held: &Held<'_>, content: &Content, changes: &
         .components
         .iter()
         .any(|r| status.get(&r.manifest.name).is_some_and(|s| s.applied != r.digest));
-    if differs && !changes.admit(held.name, held.standing.node.role, desired.limits.agents_at_once) {
-        return draft.wait(Wait {
+    if differs
+        && let Err(hope) = changes.admit(held.name, held.standing.node.role, desired.limits.agents_at_once)
+    {
+        let wait = Wait {
             subject: format!("change of {}", held.name),
             waits_for: "other nodes of its kind to be healthy after their change".to_owned(),
             last_seen: format!("{} is at generation {}", held.name, held.heard.status.generation),
             since: draft.observed.taken_at,
             node: Some(held.name.clone()),
-        });
+        };
+        return draft.wait_in_hope(wait, hope);
     }
     let generation = published.map_or(0, |p| p.generation).max(held.heard.status.generation) + 1;
     let manifest = Manifest { generation, ..content.manifest.clone() };
@@ -390,8 +419,7 @@ fn await_health(draft: &mut Draft<'_>, held: &Held<'_>, open: &[&ComponentName])
         if status.is_some_and(|status| status.phase == Phase::Healthy) {
             continue;
         }
-        let since = held.standing.seen.and_then(|seen| seen.since.get(*name)).map(|(_, since)| *since);
-        let since = since.or(held.standing.seen.and_then(|s| s.published_at)).unwrap_or(draft.now);
+        let since = hope::awaited_since(held.standing, name, draft.now);
         let wait = Wait {
             subject: format!("{name} on {}", held.name),
             waits_for: "its checks to be ok".to_owned(),

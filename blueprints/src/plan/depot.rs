@@ -1,32 +1,49 @@
 //! The depot: the installer fills the first masters that are heard; all other nodes fetch from those and from each other.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use super::Action;
 use super::draft::Draft;
 use super::nodes::{Standing, Standings};
 use crate::manifest::Blob;
-use crate::names::{Digest, Role};
+use crate::names::{Digest, NodeName, Role};
 
-pub(super) fn plan(draft: &mut Draft<'_>, standings: &Standings<'_>) {
+/// Whether everything that is not in the depot may still come there in this run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Depot {
+    Hopeful,
+    Stuck,
+}
+
+pub(super) fn plan(draft: &mut Draft<'_>, standings: &Standings<'_>) -> Depot {
     let wanted = wanted(draft);
-    let held = held(standings);
-    let masters = standings.iter().filter(|(_, s)| s.node.role == Role::Master && !s.set_aside);
-    for (position, (name, standing)) in masters.filter(|(_, s)| s.heard.is_some()).enumerate() {
-        // The first masters get everything; the others get it from them.
-        if position >= draft.desired.limits.depot_seeds as usize {
-            break;
-        }
-        let lacks = |blob: &&Blob| {
-            let elsewhere = position > 0 && held.contains(&blob.digest);
-            !elsewhere && !blobs_of(standing).any(|digest| *digest == blob.digest)
-        };
-        let blobs: Vec<Blob> = wanted.iter().filter(lacks).cloned().collect();
-        if !blobs.is_empty() {
-            let reason = format!("lacks {} of {} bundles", blobs.len(), wanted.len());
-            draft.step(format!("fill {name}"), Action::Fill { node: (*name).clone(), blobs }, reason);
-        }
+    let masters = || standings.iter().filter(|(_, s)| s.node.role == Role::Master && !s.set_aside);
+    let mut heard: Vec<_> = masters().filter_map(|(name, s)| Some((*name, s.heard?))).collect();
+    let awaited = masters().count() > heard.len();
+    let given_up: Vec<String> =
+        heard.iter().map(|(name, _)| step_id(name)).filter(|id| draft.has_given_up(id)).collect();
+    // Whoever was filled so far is filled on: a master that comes later takes from it.
+    heard.sort_by_key(|(name, heard)| {
+        let held = wanted.iter().filter(|blob| heard.status.blobs.contains(&blob.digest)).count();
+        (given_up.contains(&step_id(name)), Reverse(held), heard.status.started_at, *name)
+    });
+    let held: BTreeSet<&Digest> = heard.iter().flat_map(|(_, heard)| &heard.status.blobs).collect();
+    let missing: Vec<Blob> = wanted.iter().filter(|blob| !held.contains(&blob.digest)).cloned().collect();
+    if missing.is_empty() {
+        return Depot::Hopeful;
     }
+    let stuck = !awaited && given_up.len() == heard.len();
+    for (name, _) in heard.iter().take(draft.desired.limits.depot_seeds as usize) {
+        let reason = format!("{} of {} bundles are in no depot", missing.len(), wanted.len());
+        let action = Action::Fill { node: (*name).clone(), blobs: missing.clone() };
+        draft.step(step_id(name), action, reason);
+    }
+    if stuck { Depot::Stuck } else { Depot::Hopeful }
+}
+
+fn step_id(node: &NodeName) -> String {
+    format!("fill {node}")
 }
 
 /// Every bundle, in boot order, the agent's own first: new nodes ask for it before anything else.

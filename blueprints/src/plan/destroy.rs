@@ -8,7 +8,7 @@ use crate::observed::Observed;
 /// Plans the removal of what was seen. It needs no blueprint: what is ours is known by its label.
 pub fn plan_destroy(observed: &Observed, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
-    for (path, _) in observed.resources.iter().filter(|(path, _)| path.kind != ResourceKind::Image) {
+    for path in observed.resources.keys() {
         let id = format!("remove {path}");
         if let Some(blocker) = blocker(observed, path) {
             plan.blocked.push(blocked(Wait {

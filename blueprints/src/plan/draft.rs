@@ -33,21 +33,25 @@ impl<'a> Draft<'a> {
         self.plan
     }
 
+    /// Whether the step failed in a way, or for so long, that it is not tried again in this run.
+    pub(super) fn has_given_up(&self, id: &str) -> bool {
+        self.observed.failures.get(id).is_some_and(|failure| !self.may_retry(failure))
+    }
+
+    fn may_retry(&self, failure: &StepFailure) -> bool {
+        let patience = u64::from(self.desired.limits.boot_seconds) * 1000;
+        failure.retry_at.is_some() && self.now.since(failure.first) < patience.max(1)
+    }
+
     /// Adds a step, unless it failed: then it waits for its next try, or is set aside for good.
     pub(super) fn step(&mut self, id: String, action: Action, reason: impl Into<String>) {
-        let patience = u64::from(self.desired.limits.boot_seconds) * 1000;
-        match self.observed.failures.get(&id) {
-            None => self.plan.steps.push(Step { id, action, reason: reason.into() }),
-            Some(failure @ StepFailure { retry_at: Some(at), .. })
-                if self.now.since(failure.first) < patience.max(1) =>
-            {
-                if *at <= self.now {
-                    self.plan.steps.push(Step { id, action, reason: reason.into() });
-                } else {
-                    self.wait_for_retry(id, &action, failure, *at);
-                }
-            }
-            Some(failure) => self.give_up(id, &action, failure),
+        let Some(failure) = self.observed.failures.get(&id) else {
+            return self.plan.steps.push(Step { id, action, reason: reason.into() });
+        };
+        match failure.retry_at.filter(|_| self.may_retry(failure)) {
+            None => self.give_up(id, &action, failure),
+            Some(at) if at <= self.now => self.plan.steps.push(Step { id, action, reason: reason.into() }),
+            Some(at) => self.wait_for_retry(id, &action, failure, at),
         }
     }
 
@@ -81,6 +85,11 @@ impl<'a> Draft<'a> {
     pub(super) fn wait(&mut self, wait: Wait) {
         let by_debt = wait.node.as_ref().is_some_and(|node| self.set_aside.contains(node));
         self.block(wait, by_debt);
+    }
+
+    /// Records a wait that something may end in this run, or nothing will.
+    pub(super) fn wait_in_hope(&mut self, wait: Wait, hope: bool) {
+        if hope { self.wait(wait) } else { self.blocked_by_debt(wait) }
     }
 
     /// Records a wait that nothing will end in this run.

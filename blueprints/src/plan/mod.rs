@@ -16,6 +16,7 @@ mod depot;
 mod destroy;
 mod draft;
 mod forecast;
+mod hope;
 mod nodes;
 mod resources;
 
@@ -202,8 +203,8 @@ impl Planner {
         let mut draft = draft::Draft::new(desired, observed, now);
         resources::plan(&mut draft);
         let standings = nodes::plan(&mut draft);
-        depot::plan(&mut draft, &standings);
-        components::plan(&mut draft, &standings, &mut self.rendered)?;
+        let depot = depot::plan(&mut draft, &standings);
+        components::plan(&mut draft, (&standings, depot), &mut self.rendered)?;
         Ok(draft.finish())
     }
 }

@@ -62,8 +62,20 @@ fn judge<'a>(
         return None;
     }
     if let Some(heard) = heard {
-        if !draft.overdue(heard.at, draft.desired.limits.silence_seconds) {
+        let patience = draft.desired.limits.silence_seconds;
+        if !draft.overdue(heard.at, patience) {
             return Some(heard);
+        }
+        // What an earlier machine of the name said, or this one before it was switched on, says nothing of it now.
+        if heard.at < machine.created_at || seen.is_some_and(|seen| seen.awaited_since.is_some()) {
+            not_heard(draft, (name, node), machine, seen);
+            return None;
+        }
+        if let Some(since) = draft.observed.listening_since
+            && !draft.overdue(since, patience)
+        {
+            await_word(draft, name, heard, since);
+            return None;
         }
         let reason =
             format!("its agent has been silent; last heard at generation {}", heard.status.generation);
@@ -72,6 +84,17 @@ fn judge<'a>(
     }
     not_heard(draft, (name, node), machine, seen);
     None
+}
+
+/// A node may have thawed a moment before we began to listen.
+fn await_word(draft: &mut Draft<'_>, name: &NodeName, heard: &Heard, since: Timestamp) {
+    draft.wait(Wait {
+        subject: format!("node {name}"),
+        waits_for: "its agent to be heard again".to_owned(),
+        last_seen: format!("it was at generation {}", heard.status.generation),
+        since,
+        node: Some(name.clone()),
+    });
 }
 
 fn not_heard(
@@ -86,7 +109,7 @@ fn not_heard(
         let seen = failure.map_or_else(|| "nothing was heard of it".to_owned(), |f| f.message.clone());
         return set_aside(draft, name, format!("its agent did not come: {seen}"), since);
     }
-    let enrolled_at = seen.and_then(|seen| seen.enrolled_at);
+    let enrolled_at = seen.and_then(|seen| seen.enrolled_at).filter(|at| *at >= machine.created_at);
     let enroll =
         node.enrolled_by_installer() && enrolled_at.is_none_or(|at| draft.overdue(at, ENROLL_AGAIN_SECONDS));
     if !enroll {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use castrum_blueprints::blueprint::Blueprint;
-use castrum_blueprints::desired::{Desired, ResolveError, resolve};
+use castrum_blueprints::desired::{Desired, ResolveError, existing_machines, resolve};
 use castrum_blueprints::document::{Document, Problem, read};
 use castrum_blueprints::lock::{Lock, LockedComponent};
 use castrum_blueprints::manifest::Blob;
@@ -14,7 +14,8 @@ use castrum_blueprints::stack::{Stack, StackFiles};
 use castrum_blueprints::{check, stacks};
 use castrum_provider::{Clock, Fleet, Provider};
 use castrum_provider_local::{Local, LocalOptions};
-use castrum_provider_ssh::transport::{Auth, ClientConfig};
+use castrum_provider_sim::{Sim, World};
+use castrum_provider_ssh::{Ssh, SshOptions};
 
 use super::fault::{Fault, code};
 use crate::artifacts::Cache;
@@ -72,19 +73,37 @@ impl Context {
 
     /// The places, each with its provider.
     pub fn sites(&self, cluster: &ClusterId) -> Result<Sites, Fault> {
+        let world = World::new(cluster.clone());
         let mut sites = BTreeMap::new();
         for (name, site) in &self.blueprint.sites {
             let provider: Arc<dyn Provider> = match site.provider.as_str() {
                 "local" => Arc::new(Local::new(cluster.clone(), name.clone(), LocalOptions::default())),
+                "ssh" => {
+                    let machines = existing_machines(&self.blueprint, name);
+                    Arc::new(Ssh::new(cluster.clone(), machines, ssh_options()?))
+                }
+                "sim" => {
+                    // Each command is a process of its own, so the world has to be kept between them.
+                    let mut settings = site.settings.clone();
+                    let kept = self.project.work_dir().join("world.json").display().to_string();
+                    settings.entry("state".to_owned()).or_insert_with(|| kept.into());
+                    let sim = Sim::new(&world, name.clone(), &settings);
+                    Arc::new(sim.map_err(|error| Fault::of(code::BLUEPRINT, &error))?)
+                }
                 other => {
                     let text =
                         format!("sites.{name}.provider: there is no provider `{other}` in this version");
-                    return Err(Fault::new(code::BLUEPRINT, text).hint("use `local`"));
+                    return Err(Fault::new(code::BLUEPRINT, text).hint("use `local`, `ssh` or `sim`"));
                 }
             };
             sites.insert(name.clone(), provider);
         }
         Ok(Sites(sites))
+    }
+
+    /// Whether some place is simulated: then time is virtual.
+    pub fn is_simulated(&self) -> bool {
+        self.blueprint.sites.values().any(|site| site.provider == "sim")
     }
 
     /// The desired cluster.
@@ -136,8 +155,7 @@ impl Context {
             cluster: cluster.clone(),
             trust: Arc::clone(trust),
             blobs: self.cache()?,
-            ssh: ClientConfig::from_environment().map_err(|error| fault(&error))?,
-            auth: Auth::from_environment(),
+            ssh: ssh_options()?,
             tls: tls.map_err(|error| fault(&error))?,
         }))
     }
@@ -166,6 +184,10 @@ impl Context {
             Err(error) => Err(Fault::of(code::BLUEPRINT, &error)),
         }
     }
+}
+
+fn ssh_options() -> Result<SshOptions, Fault> {
+    SshOptions::from_environment().map_err(|error| Fault::of(code::ERROR, &error))
 }
 
 /// The clock of a simulated place, or the system's.

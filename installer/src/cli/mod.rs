@@ -4,6 +4,7 @@ mod args;
 mod context;
 mod fault;
 mod nobody;
+mod node;
 mod output;
 mod run;
 
@@ -44,6 +45,7 @@ async fn dispatch(cli: &Cli) -> Result<u8, Fault> {
         Command::Plan(args) => run::plan(args, global).await,
         Command::Apply(args) => run::apply(args, global).await,
         Command::Destroy(args) => run::destroy(args, global).await,
+        Command::Node(args) => node::node(args).await,
         _ => Err(Fault::new(code::ERROR, "not wired yet")),
     }
 }

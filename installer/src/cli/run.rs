@@ -68,6 +68,24 @@ pub(super) async fn preview(context: &Context, lock: Option<Lock>) -> Result<Pre
     Ok(Preview { desired, observed, sites, clock })
 }
 
+/// A cluster that is listened to.
+pub(super) struct Watched {
+    pub(super) engine: Engine,
+    pub(super) desired: Desired,
+}
+
+/// Gets ready to listen to the cluster of `context`; nothing is written.
+pub(super) fn watch(context: &Context, lock: &Lock) -> Result<Watched, Fault> {
+    let sites = context.sites(&lock.cluster)?;
+    let desired = context.desired(&assumed_lock(context, Some(lock.clone())), &sites)?;
+    let trust = context.trust(&lock.cluster)?;
+    let (fleet, clock) = context.fleet(&lock.cluster, &sites, &trust)?;
+    let events = Events::new("look", Arc::clone(&clock), Vec::new());
+    let (_, cancel) = Cancel::new();
+    let engine = Engine { sites, fleet, clock, project: Arc::new(Nobody), events, cancel };
+    Ok(Watched { engine, desired })
+}
+
 impl Preview {
     pub(super) fn forecast(&self) -> Result<Forecast, Fault> {
         let forecast = forecast(&self.desired, &self.observed, self.clock.now());

@@ -26,7 +26,7 @@ use castrum_blueprints::observed::Observed;
 use castrum_blueprints::plan::{Debt, Plan, Planner, Progress, Step, plan_destroy};
 use castrum_blueprints::render::RenderError;
 use castrum_blueprints::wire::Published;
-use castrum_provider::{Clock, Fleet, News, Reach};
+use castrum_provider::{Change, Clock, Fleet, News, Reach};
 use futures_util::FutureExt as _;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -74,6 +74,8 @@ pub struct Engine {
 
 /// News that come within this time are planned together.
 const GATHER: Duration = Duration::from_millis(20);
+/// A place that cannot be seen is looked at again, after these pauses, before it counts as blind.
+const LOOK_AGAIN_MS: [u64; 3] = [500, 1_500, 4_000];
 /// While nothing happens, what is awaited is said this often.
 const HEARTBEAT_MS: u64 = 10_000;
 
@@ -91,8 +93,25 @@ impl Engine {
         observed
     }
 
+    /// Takes in what is heard until something is, or until `until`.
+    pub async fn hear(&self, observed: &mut Observed, until: Timestamp) {
+        let mut heard: BTreeSet<NodeName> = observed.nodes.keys().cloned().collect();
+        let news = tokio::select! {
+            news = self.fleet.news() => news,
+            () = self.clock.sleep_until(until) => return,
+        };
+        self.learn(observed, news, &mut heard);
+    }
+
     async fn look(&self, observed: &mut Observed) {
-        let observation = self.sites.observe().await;
+        let mut observation = self.sites.observe().await;
+        for pause in LOOK_AGAIN_MS {
+            if observation.blind.is_empty() || self.cancel.is_set() {
+                break;
+            }
+            self.clock.sleep_until(self.clock.now().plus(pause)).await;
+            observation = self.sites.observe().await;
+        }
         observed.taken_at = self.clock.now();
         observed.resources = observation.seen;
         observed.blind = observation.blind;
@@ -104,7 +123,11 @@ impl Engine {
     /// Goes on until nothing is left to do, nothing more can be done, or somebody asks to stop.
     pub async fn converge(&self, mut desired: Desired) -> Result<Outcome, EngineError> {
         let mut observed = self.observe(&desired).await;
+        observed.listening_since = Some(self.clock.now());
         let mut run = Run::new(self);
+        run.heard.extend(
+            observed.nodes.iter().filter(|(_, seen)| seen.heard.is_some()).map(|(name, _)| name.clone()),
+        );
         let mut planner = Planner::default();
         let mut confirmed = false;
         loop {
@@ -363,7 +386,14 @@ impl<'e> Run<'e> {
 /// Takes what a step did into the picture of the world.
 fn apply(effect: Effect, observed: &mut Observed, desired: &mut Desired, now: Timestamp) {
     match effect {
-        Effect::Ensured(seen, _) => observed.saw(*seen),
+        Effect::Ensured(seen, change) => {
+            if let (true, Ok(node)) = (change != Change::Unchanged, seen.path.name.parse())
+                && seen.machine.is_some()
+            {
+                observed.switched_on(&node, now);
+            }
+            observed.saw(*seen);
+        }
         Effect::Removed(path, _) => observed.gone(&path),
         Effect::Enrolled(node) => observed.nodes.entry(node).or_default().enrolled_at = Some(now),
         Effect::Filled(node, blobs) => observed.filled(&node, blobs.into_iter().map(|blob| blob.digest)),

@@ -10,7 +10,7 @@ pub(super) fn retry_at(failure: &Failure, attempts: u32, now: Timestamp) -> Opti
     }
     let (first, most) = match failure.class {
         FailureClass::Throttled => (1_000, 30_000),
-        FailureClass::NotReady => (300, 3_000),
+        FailureClass::NotReady => (250, 1_000),
         _ => (500, 10_000),
     };
     let backoff = (first << attempts.min(8)).min(most);

@@ -1,6 +1,5 @@
 //! Logging in to a node: which way, as whom, and by what its host key is accepted.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +9,7 @@ use castrum_blueprints::names::NodeName;
 use castrum_blueprints::trust::{JoinToken, verify_host_key};
 use castrum_provider::{Failure, FailureClass, Reach};
 use castrum_provider_ssh::transport::{
-    HostKeyPolicy, HostKeyProof, Route, RouteRequest, Session, SshError, SshErrorKind, Target,
-    parse_public_key,
+    HostKeyPolicy, HostKeyProof, Route, Session, SshError, SshErrorKind, Target, parse_public_key,
 };
 
 use super::Shared;
@@ -36,26 +34,11 @@ impl Shared {
     fn route(&self, reach: &Reach) -> Result<Route, Failure> {
         let node = &reach.peer.name;
         match &reach.existing {
-            Some(machine) => {
-                let mut auth = self.auth.clone();
-                if let Some(key) = &machine.key {
-                    auth = auth.with_files([expand_home(key)]);
-                }
-                let key = machine.host_key.as_deref().map(parse_public_key).transpose();
-                let key = key.map_err(|error| classify(&error, false))?;
-                let request = RouteRequest {
-                    name: machine.address.clone(),
-                    port: machine.port,
-                    user: machine.user.clone(),
-                    auth,
-                    policy: key.map(|key| HostKeyPolicy::Pinned(vec![key])),
-                };
-                self.ssh.route(&request).map_err(|error| classify(&error, false))
-            }
+            Some(machine) => self.ssh.route(machine).map_err(|error| classify(&error, false)),
             None => {
                 let keyring = self.trust.keyring().map_err(|error| denied(&error))?;
                 let key = keyring.ssh_key().map_err(|error| denied(&error))?;
-                let auth = self.auth.clone().without_agent().with_files([]).with_key(key);
+                let auth = self.ssh.auth.clone().without_agent().with_files([]).with_key(key);
                 let target =
                     Target { address: reach.address.to_string(), port: 22, user: LOGIN_USER.to_owned() };
                 Ok(Route::direct(target, auth, self.host_keys(node)?))
@@ -88,6 +71,7 @@ impl HostKeyProof for Proof {
 /// What an SSH failure means. While a machine boots, its login user may not be there yet.
 pub(super) fn classify(error: &SshError, booting: bool) -> Failure {
     let class = match error.kind() {
+        SshErrorKind::Unreachable if booting => FailureClass::NotReady,
         SshErrorKind::Unreachable | SshErrorKind::TimedOut | SshErrorKind::Lost => FailureClass::Transient,
         SshErrorKind::Refused if booting => FailureClass::NotReady,
         SshErrorKind::Refused | SshErrorKind::HostKey => FailureClass::Denied,
@@ -98,12 +82,5 @@ pub(super) fn classify(error: &SshError, booting: bool) -> Failure {
     match error.hint() {
         Some(hint) => failure.with_hint(hint),
         None => failure,
-    }
-}
-
-fn expand_home(path: &str) -> PathBuf {
-    match (path.strip_prefix("~/"), std::env::home_dir()) {
-        (Some(rest), Some(home)) => home.join(rest),
-        _ => PathBuf::from(path),
     }
 }

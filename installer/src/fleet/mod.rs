@@ -13,7 +13,8 @@ use async_trait::async_trait;
 use castrum_blueprints::manifest::{Blob, SignedManifest};
 use castrum_blueprints::names::{ClusterId, NodeName, Role};
 use castrum_provider::{Enrollment, Failure, Fleet, News, Publication, Reach};
-use castrum_provider_ssh::transport::{Auth, ClientConfig as SshConfig, Session};
+use castrum_provider_ssh::SshOptions;
+use castrum_provider_ssh::transport::Session;
 use tokio::sync::{Mutex as AsyncMutex, mpsc};
 
 use crate::artifacts::Cache;
@@ -33,8 +34,7 @@ struct Shared {
     cluster: ClusterId,
     trust: Arc<Trust>,
     blobs: Cache,
-    ssh: SshConfig,
-    auth: Auth,
+    ssh: SshOptions,
     tls: ClientTls,
     /// The newest manifest of each node that was published in this run.
     latest: Mutex<BTreeMap<NodeName, SignedManifest>>,
@@ -51,10 +51,8 @@ pub struct FleetOptions {
     pub trust: Arc<Trust>,
     /// Where bundles lie.
     pub blobs: Cache,
-    /// The user's SSH configuration.
-    pub ssh: SshConfig,
-    /// The user's SSH identities, for machines that exist already.
-    pub auth: Auth,
+    /// The user's SSH configuration and identities, for machines that exist already.
+    pub ssh: SshOptions,
     /// The TLS configuration of this run.
     pub tls: ClientTls,
 }
@@ -63,13 +61,12 @@ impl RealFleet {
     /// A fleet that has contact to nobody yet.
     pub fn new(options: FleetOptions) -> Self {
         let (tell, news) = mpsc::unbounded_channel();
-        let FleetOptions { cluster, trust, blobs, ssh, auth, tls } = options;
+        let FleetOptions { cluster, trust, blobs, ssh, tls } = options;
         let shared = Shared {
             cluster,
             trust,
             blobs,
             ssh,
-            auth,
             tls,
             latest: Mutex::new(BTreeMap::new()),
             sessions: AsyncMutex::new(BTreeMap::new()),

@@ -1,0 +1,122 @@
+//! `events` and `timeline`: what the journal tells.
+
+use std::path::Path;
+use std::time::Duration;
+
+use castrum_blueprints::event::{Event, What};
+use castrum_blueprints::names::{NodeName, Timestamp};
+use castrum_provider::Clock as _;
+
+use super::args::{Events, Format, Global, Timeline};
+use super::context::Context;
+use super::fault::{Fault, code};
+use super::output::{note, opts, print, print_json};
+use crate::clock::SystemClock;
+use crate::project::{Project, read_journal, runs, write_whole};
+use crate::view::events_view::{EventFilter, event_line, events_ndjson, events_text};
+use crate::view::timeline_view::{timeline, timeline_json, timeline_svg, timeline_text};
+
+/// `castrum events`.
+pub(super) async fn events(args: &Events, global: &Global) -> Result<u8, Fault> {
+    let project = Project::of(&args.blueprint.file);
+    let node: Option<NodeName> =
+        args.node.as_deref().map(str::parse).transpose().map_err(|error| Fault::of(code::USAGE, &error))?;
+    let mut filter = EventFilter { node, ..EventFilter::default() };
+    let mut events = journal(&project)?;
+    if !args.all {
+        filter.run = events.last().map(|event| event.run.clone());
+    }
+    show(&events, &filter, global);
+    if !args.follow {
+        return Ok(code::DONE);
+    }
+    let changed = Changes::of(&project.journal_path())?;
+    loop {
+        // A run that begins now is followed too.
+        filter.run = None;
+        changed.wait().await;
+        let newer = journal(&project)?;
+        let fresh = newer.get(events.len()..).unwrap_or_default();
+        let started = newer.iter().rfind(|event| matches!(event.what, What::RunStarted { .. }));
+        let started = started.map_or(Timestamp(0), |event| event.at);
+        match global.output {
+            Format::Table => {
+                let lines = fresh.iter().filter(|event| filter.matches(event));
+                let lines: Vec<String> =
+                    lines.filter_map(|event| event_line(event, started, &opts(global, event.at))).collect();
+                lines.iter().for_each(|line| print(&format!("{line}\n")));
+            }
+            _ => print(&events_ndjson(fresh, &filter)),
+        }
+        events = newer;
+    }
+}
+
+fn show(events: &[Event], filter: &EventFilter, global: &Global) {
+    match global.output {
+        Format::Table if events.is_empty() => note("nothing has happened yet: there is no journal\n"),
+        Format::Table => print(&events_text(events, filter, &opts(global, SystemClock.now()))),
+        Format::Json | Format::Yaml => print(&events_ndjson(events, filter)),
+    }
+}
+
+fn journal(project: &Project) -> Result<Vec<Event>, Fault> {
+    let path = project.journal_path();
+    let (events, skipped) = read_journal(&path)
+        .map_err(|error| Fault::new(code::ERROR, format!("cannot read `{}`: {error}", path.display())))?;
+    if skipped > 0 {
+        note(&format!("note: {skipped} lines of the journal cannot be read and are left out\n"));
+    }
+    Ok(events)
+}
+
+/// Changes of the journal, told by the system.
+struct Changes(tokio::io::unix::AsyncFd<std::os::fd::OwnedFd>);
+
+impl Changes {
+    fn of(path: &Path) -> Result<Self, Fault> {
+        use rustix::fs::inotify;
+        let watch = || -> std::io::Result<Self> {
+            let folder = path.parent().unwrap_or(Path::new("."));
+            let fd = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
+            inotify::add_watch(&fd, folder, inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE)?;
+            Ok(Self(tokio::io::unix::AsyncFd::new(fd)?))
+        };
+        watch().map_err(|error| Fault::new(code::ERROR, format!("cannot watch `{}`: {error}", path.display())))
+    }
+
+    async fn wait(&self) {
+        let Ok(mut ready) = self.0.readable().await else { return };
+        let mut buffer = [0; 4096];
+        while rustix::io::read(&self.0, &mut buffer).is_ok() {}
+        ready.clear_ready();
+        // Several lines are usually written together.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// `castrum timeline`.
+pub(super) fn show_timeline(args: &Timeline, global: &Global) -> Result<u8, Fault> {
+    let context = Context::load(&args.blueprint.file)?;
+    let all = runs(journal(&context.project)?);
+    let is_apply = |run: &&Vec<Event>| {
+        matches!(&run[0].what, What::RunStarted { verb, .. } if verb == "apply")
+            && run.iter().any(|event| matches!(event.what, What::StepStarted { .. }))
+    };
+    let chosen = match &args.run {
+        Some(id) => all.iter().find(|run| run[0].run == *id),
+        None => all.iter().rfind(is_apply).or(all.last()),
+    };
+    let timeline = chosen.and_then(|run| timeline(run, Some(&context.stack))).ok_or_else(|| {
+        Fault::new(code::ERROR, "there is no such run in the journal").hint("`castrum events --all` lists the runs")
+    })?;
+    if let Some(path) = &args.svg {
+        write_whole(path, timeline_svg(&timeline).as_bytes(), 0o644)
+            .map_err(|error| Fault::new(code::ERROR, format!("cannot write `{}`: {error}", path.display())))?;
+    }
+    match global.output {
+        Format::Table => print(&timeline_text(&timeline, &opts(global, SystemClock.now()))),
+        format => print_json(&timeline_json(&timeline), format),
+    }
+    Ok(code::DONE)
+}

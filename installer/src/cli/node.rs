@@ -1,0 +1,105 @@
+//! `node ssh` and `node logs`: a person at one node. They work while the platform is down.
+
+use std::io::IsTerminal as _;
+
+use castrum_blueprints::blueprint::ExistingMachine;
+use castrum_blueprints::manifest::Peer;
+use castrum_blueprints::names::{ComponentName, NodeName};
+use castrum_blueprints::resource::ResourceSpec;
+use castrum_provider::Reach;
+use castrum_provider_ssh::transport::{ExitStatus, Session, command_line};
+
+use super::args::{BlueprintOption, Node};
+use super::context::Context;
+use super::fault::{Fault, code};
+use crate::ssh::{Terminal, command, shell};
+
+/// `castrum node`.
+pub(super) async fn node(args: &Node) -> Result<u8, Fault> {
+    match args {
+        Node::Ssh { node, blueprint, command } => ssh(node, blueprint, command).await,
+        Node::Logs { node, component, blueprint, follow, lines } => {
+            let unit = unit(component.as_deref())?;
+            let mut words = vec!["sudo", "-n", "journalctl", "--no-pager", "--output=short-iso"];
+            let lines = format!("--lines={lines}");
+            words.push(&lines);
+            if let Some(unit) = &unit {
+                words.push(unit);
+            }
+            if *follow {
+                words.push("--follow");
+            }
+            let session = session(node, blueprint).await?;
+            run(&session, &words).await
+        }
+    }
+}
+
+async fn ssh(node: &str, blueprint: &BlueprintOption, words: &[String]) -> Result<u8, Fault> {
+    let session = session(node, blueprint).await?;
+    if !words.is_empty() {
+        // As with `ssh HOST COMMAND...`, the words are one line for the node's shell.
+        return ended(command(&session, &words.join(" ")).await);
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(
+            Fault::new(code::USAGE, "there is no terminal for a shell").hint("give a command after `--`")
+        );
+    }
+    let terminal = Terminal::standard().map_err(|error| Fault::of(code::ERROR, &error))?;
+    let kind = std::env::var("TERM").ok();
+    ended(shell(&session, terminal, kind.as_deref()).await)
+}
+
+async fn run(session: &Session, words: &[&str]) -> Result<u8, Fault> {
+    let line = command_line(words).map_err(|error| Fault::of(code::ERROR, &error))?;
+    ended(command(session, &line).await)
+}
+
+fn ended(status: Result<ExitStatus, crate::ssh::ShellError>) -> Result<u8, Fault> {
+    match status.map_err(|error| Fault::of(code::ERROR, &error))? {
+        ExitStatus::Code(status) => Ok(u8::try_from(status).unwrap_or(code::ERROR)),
+        ExitStatus::Signal(name) => {
+            Err(Fault::new(code::ERROR, format!("the command was ended by signal {name}")))
+        }
+    }
+}
+
+fn unit(component: Option<&str>) -> Result<Option<String>, Fault> {
+    let Some(component) = component else { return Ok(None) };
+    let name: ComponentName = component.parse().map_err(|error| Fault::of(code::USAGE, &error))?;
+    Ok(Some(format!("--unit=castrum-{name}.service")))
+}
+
+async fn session(node: &str, blueprint: &BlueprintOption) -> Result<Session, Fault> {
+    let context = Context::load(&blueprint.file)?;
+    let lock = context.existing_lock()?;
+    let sites = context.sites(&lock.cluster)?;
+    let desired = context.desired(&super::context::assumed_lock(&context, Some(lock.clone())), &sites)?;
+    let name: NodeName = node.parse().map_err(|error| Fault::of(code::USAGE, &error))?;
+    let Some(wanted) = desired.nodes.get(&name) else {
+        let known: Vec<_> = desired.nodes.keys().take(12).map(NodeName::as_str).collect();
+        return Err(Fault::new(code::USAGE, format!("the blueprint declares no node `{name}`"))
+            .hint(format!("its nodes are {}", known.join(", "))));
+    };
+    let observation = sites.observe().await;
+    let machine = observation.seen.get(&wanted.machine).and_then(|seen| seen.machine.as_ref());
+    let address =
+        machine.and_then(|machine| Some((machine.address?, machine.public_address.or(machine.address)?)));
+    let Some((inside, outside)) = address else {
+        return Err(Fault::new(
+            code::INFRASTRUCTURE,
+            format!("the machine of {name} is not there, or has no address"),
+        )
+        .hint("`castrum status` shows what is"));
+    };
+    let existing: Option<ExistingMachine> = match desired.resources.get(&wanted.machine) {
+        Some(ResourceSpec::Machine(spec)) => spec.existing.clone(),
+        _ => None,
+    };
+    let peer = Peer { name, address: inside };
+    let reach = Reach { peer, role: wanted.role, address: outside, existing };
+    let trust = context.trust(&lock.cluster)?;
+    let fleet = context.real_fleet(&lock.cluster, &trust)?;
+    fleet.session(&reach).await.map_err(Fault::from)
+}
