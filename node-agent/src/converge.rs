@@ -23,6 +23,7 @@ use castrum_blueprints::node::{
     Action, Attempt, Decision, HeldFacts, NodeFacts, UnitFacts, UnitState, decide, runs,
 };
 use castrum_blueprints::status::{NodeStatus, Phase};
+use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::{mpsc, watch};
 
 use crate::act::Actor;
@@ -64,7 +65,7 @@ pub struct Converger {
     attempts: BTreeMap<Action, Attempt>,
     ended: mpsc::UnboundedReceiver<Ended>,
     tell: mpsc::UnboundedSender<Ended>,
-    clock: Clock,
+    started: Timestamp,
     wake_at: Option<Timestamp>,
     collected: u64,
     comes_back: bool,
@@ -91,7 +92,7 @@ impl Converger {
             attempts: BTreeMap::new(),
             ended,
             tell,
-            clock: Clock::start(),
+            started: monotonic(),
             wake_at: None,
             collected: 0,
             comes_back: false,
@@ -111,7 +112,7 @@ impl Converger {
         let systemd = self.actor.systemd.clone();
         loop {
             self.round();
-            let wake = self.clock.instant(self.wake_at);
+            let wake = instant(self.wake_at);
             tokio::select! {
                 () = &mut stop => return,
                 Ok(()) = manifests.changed() => {
@@ -158,7 +159,7 @@ impl Converger {
     }
 
     fn round(&mut self) {
-        let now = self.clock.now();
+        let now = monotonic();
         self.attempts.retain(|action, attempt| {
             action.starts() || attempt.error.is_some() || now.since(attempt.last) < FORGET_SUCCESS
         });
@@ -213,8 +214,12 @@ impl Converger {
     fn look(&self, manifest: &Manifest) -> Result<NodeFacts, FileError> {
         let held = |(name, entry): (&_, &Entry)| {
             let unit = self.actor.systemd.snapshot(name);
-            let unit =
-                UnitFacts { state: unit.state, restarts: unit.restarts, started_with: entry.started.clone() };
+            let unit = UnitFacts {
+                state: unit.state,
+                restarts: unit.restarts,
+                since: unit.since_boot,
+                started_with: entry.started.clone(),
+            };
             let checks = self.checks.results(name);
             let settled = entry.settled.clone();
             (Clone::clone(name), HeldFacts { wave: entry.wave, unit, member: entry.member, settled, checks })
@@ -295,7 +300,7 @@ impl Converger {
             );
         }
         let count = self.attempts.get(&action).map_or(0, |attempt| attempt.count) + 1;
-        let attempt = Attempt { action: action.clone(), count, last: self.clock.now(), error: result.err() };
+        let attempt = Attempt { action: action.clone(), count, last: monotonic(), error: result.err() };
         self.attempts.insert(action, attempt);
     }
 
@@ -351,10 +356,10 @@ impl Converger {
     /// stands.
     fn still_blind(&mut self, facts: &NodeFacts, now: Timestamp) -> bool {
         let unknown = facts.components.values().any(|held| held.unit.state == UnitState::Unknown);
-        self.comes_back &= now.0 < BLIND && (unknown || self.checks.is_pending());
+        let end = self.started.plus(BLIND);
+        self.comes_back &= now < end && (unknown || self.checks.is_pending());
         if self.comes_back {
-            let wake = self.wake_at.map_or(Timestamp(BLIND), |wake| wake.min(Timestamp(BLIND)));
-            self.wake_at = Some(wake);
+            self.wake_at = Some(self.wake_at.map_or(end, |wake| wake.min(end)));
         }
         self.comes_back
     }
@@ -389,26 +394,17 @@ fn exclude(running: &Action, next: &Action) -> bool {
         || process(running).is_some_and(|component| process(next) == Some(component))
 }
 
-/// Time for pauses: it never jumps, whatever is done to the machine's clock.
-#[derive(Debug)]
-struct Clock {
-    start: Instant,
+/// Milliseconds since boot: time for pauses, which nobody can set. The service manager tells times by it as well.
+fn monotonic() -> Timestamp {
+    let now = clock_gettime(ClockId::Monotonic);
+    let (seconds, nanos) = (u64::try_from(now.tv_sec), u64::try_from(now.tv_nsec));
+    Timestamp(seconds.unwrap_or_default() * 1000 + nanos.unwrap_or_default() / 1_000_000)
 }
 
-impl Clock {
-    fn start() -> Self {
-        Self { start: Instant::now() }
-    }
-
-    fn now(&self) -> Timestamp {
-        Timestamp(u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX))
-    }
-
-    /// The instant of `at`; a long time from now without one.
-    fn instant(&self, at: Option<Timestamp>) -> Instant {
-        let pause = at.map_or(3600_u64 * 1000, |at| at.since(self.now()).max(1));
-        Instant::now() + Duration::from_millis(pause)
-    }
+/// The instant of `at`; a long time from now without one.
+fn instant(at: Option<Timestamp>) -> Instant {
+    let pause = at.map_or(3600 * 1000, |at| at.since(monotonic()).max(1));
+    Instant::now() + Duration::from_millis(pause)
 }
 
 #[cfg(test)]

@@ -12,6 +12,11 @@ use crate::manifest::{ComponentManifest, Manifest};
 use crate::names::{ComponentName, Digest, Role, Timestamp};
 use crate::status::{Phase, Verdict};
 
+/// How long a process that ended before must run until it is believed, in milliseconds.
+const WATCHED: u64 = 3000;
+/// The same for one that nothing but its running speaks for.
+const UNCHECKED: u64 = 1000;
+
 /// What is due on a node, and how far it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[must_use]
@@ -198,8 +203,10 @@ impl Round<'_> {
             return self.say(&component.name, Phase::Starting, note);
         }
         let was_well = held.settled.as_ref() == Some(&component.process_digest());
-        let enough = if was_well { stands } else { healthy };
-        match self.awaited(component, enough) {
+        let awaited = self.awaited(component, |other, held| {
+            if was_well { stands(other, held) } else { healthy(other, held, self.now) }
+        });
+        match awaited {
             Some(note) => self.say(&component.name, Phase::Waiting, Some(note)),
             None => self.settle(component, held, true),
         }
@@ -220,7 +227,7 @@ impl Round<'_> {
     }
 
     fn start(&mut self, component: &ComponentManifest, held: &HeldFacts, action: Action) {
-        if let Some(note) = self.awaited(component, healthy) {
+        if let Some(note) = self.awaited(component, |other, held| healthy(other, held, self.now)) {
             return self.say(&component.name, Phase::Waiting, Some(note));
         }
         let failed = held.unit.state == UnitState::Failed;
@@ -237,7 +244,7 @@ impl Round<'_> {
     fn awaited(
         &self,
         component: &ComponentManifest,
-        enough: fn(&ComponentManifest, &HeldFacts) -> bool,
+        enough: impl Fn(&ComponentManifest, &HeldFacts) -> bool,
     ) -> Option<String> {
         component.requires.iter().find_map(|required| {
             let Some(other) = self.manifest.components.iter().find(|c| c.name == *required) else {
@@ -267,8 +274,8 @@ impl Round<'_> {
             }
             return self.say(name, Phase::Joining, note);
         }
-        let Some(note) = unmet(component, held) else { return self.say(name, Phase::Healthy, None) };
         let was_well = held.settled.as_ref() == Some(&component.process_digest());
+        let Some(note) = unmet(component, held) else { return self.watch(component, held, was_well) };
         // A check that was not run yet is no sign that something broke.
         let broken = component
             .checks
@@ -276,6 +283,22 @@ impl Round<'_> {
             .any(|check| held.checks.get(&check.name).is_some_and(|result| result.verdict != Verdict::Ok));
         let phase = if was_well && broken { Phase::Failing } else { Phase::Settling };
         self.say(name, phase, Some(note));
+    }
+
+    /// Lets some time pass before a process that comes and goes is called healthy.
+    fn watch(&mut self, component: &ComponentManifest, held: &HeldFacts, was_well: bool) {
+        let steady = steady_at(component, held);
+        if steady <= self.now {
+            return self.say(&component.name, Phase::Healthy, None);
+        }
+        self.wake(steady);
+        let restarts = held.unit.restarts;
+        let phase = if was_well && restarts > 0 { Phase::Failing } else { Phase::Settling };
+        let note = match restarts {
+            0 => "it has only just started".to_owned(),
+            times => format!("its process ended, and was restarted {times} times"),
+        };
+        self.say(&component.name, phase, Some(note));
     }
 
     /// Whether no process reads an older set any more.
@@ -322,12 +345,13 @@ impl Round<'_> {
         let attempt = self.facts.attempts.iter().find(|attempt| attempt.action == action);
         let due = attempt.map(|attempt| attempt.last.plus(backoff(&action, attempt.count)));
         match due.filter(|due| *due > self.now) {
-            Some(due) => {
-                let wake = self.decision.wake_at.map_or(due, |wake| wake.min(due));
-                self.decision.wake_at = Some(wake);
-            }
+            Some(due) => self.wake(due),
             None => self.decision.actions.push(action),
         }
+    }
+
+    fn wake(&mut self, at: Timestamp) {
+        self.decision.wake_at = Some(self.decision.wake_at.map_or(at, |wake| wake.min(at)));
     }
 
     fn error_of(&self, action: &Action) -> Option<String> {
@@ -365,8 +389,22 @@ fn stands(component: &ComponentManifest, held: &HeldFacts) -> bool {
     component.unit.is_none() || runs(component, held)
 }
 
-fn healthy(component: &ComponentManifest, held: &HeldFacts) -> bool {
+/// From when on the component's process is believed to stay.
+fn steady_at(component: &ComponentManifest, held: &HeldFacts) -> Timestamp {
+    if component.unit.is_none() {
+        return Timestamp(0);
+    }
+    let watched = match held.unit.restarts {
+        0 if !component.checks.is_empty() => return Timestamp(0),
+        0 => UNCHECKED,
+        _ => WATCHED,
+    };
+    held.unit.since.plus(watched)
+}
+
+fn healthy(component: &ComponentManifest, held: &HeldFacts, now: Timestamp) -> bool {
     stands(component, held)
         && (component.membership.is_none() || held.member)
         && unmet(component, held).is_none()
+        && steady_at(component, held) <= now
 }

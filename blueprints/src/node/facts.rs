@@ -68,6 +68,9 @@ pub struct UnitFacts {
     pub state: UnitState,
     /// How often the service manager restarted it.
     pub restarts: u32,
+    /// Since when it is in this state, by the clock that decisions are made by.
+    #[serde(default)]
+    pub since: Timestamp,
     /// The process digest that it was started with.
     pub started_with: Option<Digest>,
 }

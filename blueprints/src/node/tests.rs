@@ -275,6 +275,25 @@ fn only_a_check_that_was_run_makes_it_failing() {
 }
 
 #[test]
+fn what_comes_and_goes_is_not_healthy_in_between() {
+    let mut facts = NodeFacts::default();
+    let pair = pair(1);
+    let _ = converge(&pair, &mut facts);
+    let unit = &mut facts.components.get_mut(&name("base")).expect("held").unit;
+    (unit.restarts, unit.since) = (2, NOW);
+    let decision = decide(&pair, &facts, NOW.plus(2999));
+    assert_eq!((phase(&decision, "base"), decision.wake_at), (Phase::Failing, Some(NOW.plus(3000))));
+    assert_eq!(phase(&decide(&pair, &facts, NOW.plus(3000)), "base"), Phase::Healthy);
+
+    let mut bare = component("base", 1, &[], 1);
+    bare.checks.clear();
+    let manifest = manifest(Role::Agent, 2, vec![bare]);
+    let unit = &mut facts.components.get_mut(&name("base")).expect("held").unit;
+    (unit.restarts, unit.since) = (0, NOW);
+    assert_ne!(phase(&decide(&manifest, &facts, NOW.plus(999)), "base"), Phase::Healthy);
+}
+
+#[test]
 fn a_crash_loop_is_left_by_a_new_manifest() {
     let mut facts = NodeFacts::default();
     let _ = converge(&pair(1), &mut facts);

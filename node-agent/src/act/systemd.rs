@@ -81,8 +81,10 @@ pub struct UnitSnapshot {
     pub restarts: u32,
     /// Which start of it this is; `None` if it was not started since boot.
     pub invocation: Option<String>,
-    /// Since when it is in this state.
+    /// Since when it is in this state, by the machine's clock.
     pub since: Timestamp,
+    /// The same in milliseconds since boot, which nobody can set.
+    pub since_boot: Timestamp,
 }
 
 impl Default for UnitSnapshot {
@@ -93,6 +95,7 @@ impl Default for UnitSnapshot {
             restarts: 0,
             invocation: None,
             since: Timestamp(0),
+            since_boot: Timestamp(0),
         }
     }
 }
@@ -368,7 +371,11 @@ impl Systemd {
         let mut text =
             |name: &str| all.remove(name).and_then(|value| String::try_from(value).ok()).unwrap_or_default();
         let (active, sub) = (text("ActiveState"), text("SubState"));
-        let since = all.remove("StateChangeTimestamp").and_then(|value| u64::try_from(value).ok());
+        let mut time = |name: &str| {
+            let micros = all.remove(name).and_then(|value| u64::try_from(value).ok());
+            Timestamp(micros.unwrap_or_default() / 1000)
+        };
+        let (since, since_boot) = (time("StateChangeTimestamp"), time("StateChangeTimestampMonotonic"));
         let invocation = all.remove("InvocationID").and_then(|value| Vec::<u8>::try_from(value).ok());
         let restarts = self.property(&path, SERVICE, "NRestarts").await?;
         Ok(UnitSnapshot {
@@ -376,7 +383,8 @@ impl Systemd {
             words: format!("{active} ({sub})"),
             restarts: u32::try_from(restarts).unwrap_or_default(),
             invocation: invocation.filter(|id| !id.is_empty()).map(|id| hex(&id)),
-            since: Timestamp(since.unwrap_or_default() / 1000),
+            since,
+            since_boot,
         })
     }
 }
