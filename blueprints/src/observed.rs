@@ -22,6 +22,9 @@ pub struct Observed {
     pub resources: BTreeMap<ResourcePath, ResourceSeen>,
     /// What could not be looked at.
     pub blind: Vec<Blind>,
+    /// Since when a run has listened to the nodes; whoever was silent before may still speak. `None` for a mere look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listening_since: Option<Timestamp>,
     /// What is known of nodes.
     pub nodes: BTreeMap<NodeName, NodeSeen>,
     /// Steps that failed and have not succeeded since, by id.
@@ -47,6 +50,9 @@ pub struct NodeSeen {
     pub filled: BTreeSet<Digest>,
     /// Since when each component is in its phase, as seen from here.
     pub since: BTreeMap<ComponentName, (Phase, Timestamp)>,
+    /// How far each component that is not healthy has come, and since when. One that falls back gains no time.
+    #[serde(default)]
+    pub striving: BTreeMap<ComponentName, (Phase, Timestamp)>,
 }
 
 /// A node's last word.
@@ -91,8 +97,17 @@ impl Observed {
             if since.0 != component.phase {
                 *since = (component.phase, now);
             }
+            if component.phase == Phase::Healthy {
+                seen.striving.remove(name);
+                continue;
+            }
+            let furthest = seen.striving.entry(name.clone()).or_insert((component.phase, now));
+            if component.phase > furthest.0 {
+                *furthest = (component.phase, now);
+            }
         }
         seen.since.retain(|name, _| status.components.contains_key(name));
+        seen.striving.retain(|name, _| status.components.contains_key(name));
         seen.awaited_since = None;
         seen.heard = Some(Heard { at, status: Arc::new(status) });
         true
@@ -135,13 +150,23 @@ impl Observed {
     ) {
         for (name, machine) in nodes {
             let machine = self.resources.get(machine).and_then(|seen| seen.machine.as_ref());
-            if machine.is_some_and(|machine| machine.power == PowerState::On) {
-                let seen = self.nodes.entry(name.clone()).or_default();
-                if seen.heard.is_none() && seen.awaited_since.is_none() {
-                    seen.awaited_since = Some(now);
-                }
+            let Some(machine) = machine.filter(|machine| machine.power == PowerState::On) else { continue };
+            if !self.nodes.contains_key(name) {
+                self.nodes.insert(name.clone(), NodeSeen::default());
+            }
+            let Some(seen) = self.nodes.get_mut(name) else { continue };
+            let heard = seen.heard.as_ref().is_some_and(|heard| heard.at >= machine.created_at);
+            if !heard && seen.awaited_since.is_none() {
+                seen.awaited_since = Some(now);
             }
         }
+    }
+
+    /// Takes in that a node's machine was made or switched on: its agent is awaited from now on.
+    pub fn switched_on(&mut self, node: &NodeName, now: Timestamp) {
+        let seen = self.nodes.entry(node.clone()).or_default();
+        seen.awaited_since = Some(now);
+        seen.filled.clear();
     }
 
     /// Takes in that a step failed.

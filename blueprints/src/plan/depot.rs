@@ -19,22 +19,23 @@ pub(super) enum Depot {
 pub(super) fn plan(draft: &mut Draft<'_>, standings: &Standings<'_>) -> Depot {
     let wanted = wanted(draft);
     let masters = || standings.iter().filter(|(_, s)| s.node.role == Role::Master && !s.set_aside);
-    let mut heard: Vec<_> = masters().filter_map(|(name, s)| Some((*name, s.heard?))).collect();
+    let mut heard: Vec<_> = masters().filter_map(|(name, s)| Some((*name, s, s.heard?))).collect();
     let awaited = masters().count() > heard.len();
     let given_up: Vec<String> =
-        heard.iter().map(|(name, _)| step_id(name)).filter(|id| draft.has_given_up(id)).collect();
+        heard.iter().map(|(name, ..)| step_id(name)).filter(|id| draft.has_given_up(id)).collect();
     // Whoever was filled so far is filled on: a master that comes later takes from it.
-    heard.sort_by_key(|(name, heard)| {
-        let held = wanted.iter().filter(|blob| heard.status.blobs.contains(&blob.digest)).count();
+    heard.sort_by_key(|(name, standing, heard)| {
+        let held: BTreeSet<&Digest> = blobs_of(standing).collect();
+        let held = wanted.iter().filter(|blob| held.contains(&blob.digest)).count();
         (given_up.contains(&step_id(name)), Reverse(held), heard.status.started_at, *name)
     });
-    let held: BTreeSet<&Digest> = heard.iter().flat_map(|(_, heard)| &heard.status.blobs).collect();
+    let held = held(standings);
     let missing: Vec<Blob> = wanted.iter().filter(|blob| !held.contains(&blob.digest)).cloned().collect();
     if missing.is_empty() {
         return Depot::Hopeful;
     }
     let stuck = !awaited && given_up.len() == heard.len();
-    for (name, _) in heard.iter().take(draft.desired.limits.depot_seeds as usize) {
+    for (name, ..) in heard.iter().take(draft.desired.limits.depot_seeds as usize) {
         let reason = format!("{} of {} bundles are in no depot", missing.len(), wanted.len());
         let action = Action::Fill { node: (*name).clone(), blobs: missing.clone() };
         draft.step(step_id(name), action, reason);

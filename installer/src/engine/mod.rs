@@ -76,6 +76,8 @@ pub struct Engine {
 const GATHER: Duration = Duration::from_millis(20);
 /// A place that cannot be seen is looked at again, after these pauses, before it counts as blind.
 const LOOK_AGAIN_MS: [u64; 3] = [500, 1_500, 4_000];
+/// A run in which nothing moves goes on for this long after the last deadline that there may have been.
+const STALL_MS: u64 = 60_000;
 /// While nothing happens, what is awaited is said this often.
 const HEARTBEAT_MS: u64 = 10_000;
 
@@ -152,8 +154,8 @@ impl Engine {
                     confirmed = true;
                     continue;
                 }
-                if plan.steps.is_empty() && plan.wake_at.is_none() {
-                    // Nothing is under way and nothing has a deadline: waiting would never end.
+                if plan.steps.is_empty() && (plan.wake_at.is_none() || run.is_stalled(&desired)) {
+                    // Nothing is under way, and nothing has a deadline or has moved for longer than any: no use waiting.
                     return Ok(Outcome { progress: Some(Progress::Partial), plan, observed });
                 }
             }
@@ -186,8 +188,10 @@ impl Engine {
         }
     }
 
-    fn learn(&self, observed: &mut Observed, news: Vec<News>, heard: &mut BTreeSet<NodeName>) {
+    /// Takes in what is new. Whether anything of it was not known.
+    fn learn(&self, observed: &mut Observed, news: Vec<News>, heard: &mut BTreeSet<NodeName>) -> bool {
         let now = self.clock.now();
+        let mut moved = false;
         for item in news {
             match item {
                 News::Status(status, age_ms) => {
@@ -201,6 +205,7 @@ impl Engine {
                     if !observed.hear(*status, age_ms, now) {
                         continue;
                     }
+                    moved = true;
                     if heard.insert(node.clone()) {
                         self.events.say(What::NodeHeard { node: node.clone() });
                     }
@@ -221,6 +226,7 @@ impl Engine {
                 News::Refused(node, reason) => self.events.say(What::NodeRefused { node, reason }),
             }
         }
+        moved
     }
 }
 
@@ -237,6 +243,8 @@ struct Run<'e> {
     heard: BTreeSet<NodeName>,
     told_debt: Vec<Debt>,
     told_at: Timestamp,
+    /// When a step last ended, or a node last said something new.
+    moved_at: Timestamp,
     /// Whether some machine was made or changed since the fleet was told where nodes are.
     moved: bool,
 }
@@ -245,7 +253,15 @@ impl<'e> Run<'e> {
     fn new(engine: &'e Engine) -> Self {
         let told_at = engine.clock.now();
         let (jobs, under_way, heard) = (FuturesUnordered::new(), BTreeSet::new(), BTreeSet::new());
-        Self { engine, jobs, under_way, heard, told_debt: Vec::new(), told_at, moved: true }
+        let moved_at = told_at;
+        Self { engine, jobs, under_way, heard, told_debt: Vec::new(), told_at, moved_at, moved: true }
+    }
+
+    /// Whether nothing has moved for longer than anything is waited for.
+    fn is_stalled(&self, desired: &Desired) -> bool {
+        let limits = desired.limits;
+        let longest = limits.boot_seconds.max(limits.settle_seconds).max(limits.silence_seconds);
+        self.engine.clock.now().since(self.moved_at) > u64::from(longest) * 1000 + STALL_MS
     }
 
     fn tell(&mut self, plan: &Plan) {
@@ -309,7 +325,7 @@ impl<'e> Run<'e> {
             let mut news = pin!(engine.fleet.news());
             tokio::select! {
                 Some(ended) = self.jobs.next(), if !self.jobs.is_empty() => self.take(ended, observed, desired),
-                items = &mut news => engine.learn(observed, items, &mut self.heard),
+                items = &mut news => self.learn(items, observed),
                 () = &mut sleep => {}
                 () = engine.cancel.wait(), if !engine.cancel.is_set() => engine.events.say(What::Interrupted),
             }
@@ -319,7 +335,13 @@ impl<'e> Run<'e> {
             self.take(ended, observed, desired);
         }
         while let Some(items) = engine.fleet.news().now_or_never() {
-            engine.learn(observed, items, &mut self.heard);
+            self.learn(items, observed);
+        }
+    }
+
+    fn learn(&mut self, items: Vec<News>, observed: &mut Observed) {
+        if self.engine.learn(observed, items, &mut self.heard) {
+            self.moved_at = self.engine.clock.now();
         }
     }
 
@@ -343,6 +365,7 @@ impl<'e> Run<'e> {
 
     fn take(&mut self, ended: Vec<Done>, observed: &mut Observed, desired: &mut Desired) {
         let now = self.engine.clock.now();
+        self.moved_at = now;
         for Done { step, result } in ended {
             self.under_way.remove(&step);
             match result {
