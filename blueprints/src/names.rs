@@ -372,6 +372,15 @@ impl Role {
     }
 }
 
+impl FromStr for Role {
+    type Err = NameError;
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let rule = "use `master`, `agent` or `public-agent`";
+        let bad = || NameError { what: "role", text: text.chars().take(80).collect(), rule };
+        Self::ALL.into_iter().find(|role| role.as_str() == text).ok_or_else(bad)
+    }
+}
+
 impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())

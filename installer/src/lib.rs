@@ -14,3 +14,4 @@ pub mod events;
 pub mod engine;
 pub mod cancel;
 pub mod ssh;
+pub mod view;

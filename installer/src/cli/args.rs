@@ -115,6 +115,9 @@ pub struct Init {
     /// The provider to begin with
     #[arg(long, default_value = "local")]
     pub provider: String,
+    /// The name of the cluster
+    #[arg(long, default_value = "demo")]
+    pub name: String,
 }
 
 /// `fmt`.
@@ -292,4 +295,13 @@ pub struct Destroy {
     /// Do not ask for the cluster's name
     #[arg(short, long, visible_alias = "auto-approve")]
     pub yes: bool,
+}
+
+impl Node {
+    /// The blueprint.
+    pub fn file(&self) -> &std::path::Path {
+        match self {
+            Self::Ssh { blueprint, .. } | Self::Logs { blueprint, .. } => &blueprint.file,
+        }
+    }
 }

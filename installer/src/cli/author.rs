@@ -2,21 +2,19 @@
 
 use std::path::Path;
 
-use castrum_blueprints::check::check;
-use castrum_blueprints::document::{Document, explain as explanation, fmt as format_document, read};
+use castrum_blueprints::names::ClusterName;
 
 use super::args::{Blueprint, Fmt, Format, Global, Init};
 use super::context::Context;
 use super::fault::{Fault, code};
 use super::output::{note, print, print_json};
+use crate::commands;
 use crate::project::{Project, write_whole};
 
 /// `castrum init`.
 pub(super) fn init(args: &Init) -> Result<u8, Fault> {
-    let text = castrum_blueprints::document::starter(&args.provider).ok_or_else(|| {
-        Fault::new(code::USAGE, format!("there is nothing to begin with for the provider `{}`", args.provider))
-            .hint("use `local`, `ssh` or `sim`")
-    })?;
+    let name: ClusterName = args.name.parse().map_err(|error| Fault::of(code::USAGE, &error))?;
+    let text = commands::init::init(&name, &args.provider).map_err(|error| Fault::of(code::USAGE, &error))?;
     if args.file == Path::new("-") {
         print(&text);
         return Ok(code::DONE);
@@ -25,72 +23,60 @@ pub(super) fn init(args: &Init) -> Result<u8, Fault> {
     if args.file.exists() {
         return Err(Fault::new(code::ERROR, format!("`{path}` exists already")).hint("name another file"));
     }
-    write_whole(&args.file, text.as_bytes(), 0o644)
-        .map_err(|error| Fault::new(code::ERROR, format!("cannot write `{path}`: {error}")))?;
+    write(&args.file, &text)?;
     note(&format!("wrote `{path}`; look through it, then `castrum plan {path}`\n"));
     Ok(code::DONE)
 }
 
-fn document(file: &Path) -> Result<Document, Fault> {
-    let bytes = Project::of(file).read_blueprint().map_err(|error| Fault::of(code::BLUEPRINT, &error))?;
-    Ok(read(&file.display().to_string(), &bytes))
+fn write(path: &Path, text: &str) -> Result<(), Fault> {
+    write_whole(path, text.as_bytes(), 0o644)
+        .map_err(|error| Fault::new(code::ERROR, format!("cannot write `{}`: {error}", path.display())))
+}
+
+fn bytes(path: &Path) -> Result<Vec<u8>, Fault> {
+    Project::of(path).read_blueprint().map_err(|error| Fault::of(code::BLUEPRINT, &error))
 }
 
 /// `castrum validate`.
 pub(super) fn validate(args: &Blueprint, global: &Global) -> Result<u8, Fault> {
-    let document = document(&args.file)?;
-    let (findings, valid) = match check(&document) {
-        Ok(checked) => (checked.warnings, true),
-        Err(findings) => (findings, false),
-    };
-    if valid {
+    let verdict = commands::validate::validate(&args.file.display().to_string(), &bytes(&args.file)?);
+    if verdict.is_valid() {
         // The stack and its settings are part of what a blueprint says.
         Context::load(&args.file)?;
     }
     match global.output {
-        Format::Table => {
-            note(&findings.render());
-            if valid {
-                print(&format!("{} is valid\n", args.file.display()));
-            }
-        }
-        format => print_json(&findings.to_json(), format),
+        Format::Table => note(&verdict.render()),
+        format => print_json(&verdict.to_json(), format),
     }
-    Ok(if valid { code::DONE } else { code::BLUEPRINT })
+    Ok(if verdict.is_valid() { code::DONE } else { code::BLUEPRINT })
 }
 
 /// `castrum fmt`.
 pub(super) fn fmt(args: &Fmt) -> Result<u8, Fault> {
-    let file = &args.blueprint.file;
-    let bytes = Project::of(file).read_blueprint().map_err(|error| Fault::of(code::BLUEPRINT, &error))?;
-    let document = read(&file.display().to_string(), &bytes);
-    let text = format_document::format(&document).map_err(|findings| Fault::new(code::BLUEPRINT, findings.render()))?;
-    if text.as_bytes() == bytes {
+    let path = &args.blueprint.file;
+    let formatted = commands::fmt::fmt(&path.display().to_string(), &bytes(path)?)
+        .map_err(|findings| Fault::new(code::BLUEPRINT, findings.render()))?;
+    if !formatted.changed {
         return Ok(code::DONE);
     }
     if args.check {
-        note(&format!("{} would change\n", file.display()));
+        note(&format!("{} would change\n", path.display()));
         return Ok(code::DIFFERENCES);
     }
-    write_whole(file, text.as_bytes(), 0o644)
-        .map_err(|error| Fault::new(code::ERROR, format!("cannot write `{}`: {error}", file.display())))?;
-    note(&format!("{} is in its usual form now\n", file.display()));
+    write(path, &formatted.text)?;
+    note(&format!("{} is in its usual form now\n", path.display()));
     Ok(code::DONE)
 }
 
 /// `castrum explain`.
 pub(super) fn explain(path: Option<&str>, global: &Global) -> Result<u8, Fault> {
-    let explained =
-        explanation::explain(path.unwrap_or_default()).map_err(|error| Fault::of(code::USAGE, &error))?;
+    let explanation = commands::explain::explain(path).map_err(|error| {
+        let fault = Fault::of(code::USAGE, &error);
+        if error.hint.is_empty() { fault } else { fault.hint(error.hint.clone()) }
+    })?;
     match global.output {
-        Format::Table => print(&explained.render()),
-        format => {
-            let mut value = serde_json::to_value(&explained).map_err(|error| Fault::of(code::ERROR, &error))?;
-            if let Some(map) = value.as_object_mut() {
-                map.insert("format_version".to_owned(), 1.into());
-            }
-            print_json(&value, format);
-        }
+        Format::Table => print(&explanation.render()),
+        format => print_json(&commands::explain::to_json(&explanation), format),
     }
     Ok(code::DONE)
 }

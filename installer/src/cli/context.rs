@@ -20,11 +20,12 @@ use castrum_provider_ssh::{Ssh, SshOptions};
 use super::fault::{Fault, code};
 use crate::artifacts::Cache;
 use crate::clock::SystemClock;
+use crate::commands::validate::ReadBlueprintError;
 use crate::engine::Sites;
 use crate::fleet::{FleetOptions, RealFleet};
 use crate::keyring::{KeyringFile, Unlock};
 use crate::link::ClientTls;
-use crate::project::{Project, ProjectError};
+use crate::project::Project;
 use crate::trust::Trust;
 
 /// A blueprint that was read and checked, with its stack.
@@ -212,7 +213,7 @@ pub fn assumed_lock(context: &Context, lock: Option<Lock>) -> Lock {
     lock
 }
 
-fn missing(error: &ProjectError, path: &Path) -> Fault {
+fn missing(error: &ReadBlueprintError, path: &Path) -> Fault {
     let fault = Fault::of(code::BLUEPRINT, error);
     if path.exists() { fault } else { fault.hint("write one with `castrum init`, or name another file") }
 }

@@ -82,7 +82,8 @@ impl Changes {
             inotify::add_watch(&fd, folder, inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE)?;
             Ok(Self(tokio::io::unix::AsyncFd::new(fd)?))
         };
-        watch().map_err(|error| Fault::new(code::ERROR, format!("cannot watch `{}`: {error}", path.display())))
+        watch()
+            .map_err(|error| Fault::new(code::ERROR, format!("cannot watch `{}`: {error}", path.display())))
     }
 
     async fn wait(&self) {
@@ -108,11 +109,13 @@ pub(super) fn show_timeline(args: &Timeline, global: &Global) -> Result<u8, Faul
         None => all.iter().rfind(is_apply).or(all.last()),
     };
     let timeline = chosen.and_then(|run| timeline(run, Some(&context.stack))).ok_or_else(|| {
-        Fault::new(code::ERROR, "there is no such run in the journal").hint("`castrum events --all` lists the runs")
+        Fault::new(code::ERROR, "there is no such run in the journal")
+            .hint("`castrum events --all` lists the runs")
     })?;
     if let Some(path) = &args.svg {
-        write_whole(path, timeline_svg(&timeline).as_bytes(), 0o644)
-            .map_err(|error| Fault::new(code::ERROR, format!("cannot write `{}`: {error}", path.display())))?;
+        write_whole(path, timeline_svg(&timeline).as_bytes(), 0o644).map_err(|error| {
+            Fault::new(code::ERROR, format!("cannot write `{}`: {error}", path.display()))
+        })?;
     }
     match global.output {
         Format::Table => print(&timeline_text(&timeline, &opts(global, SystemClock.now()))),

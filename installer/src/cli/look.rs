@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use castrum_blueprints::lock::Lock;
-use castrum_blueprints::names::NodeName;
+use castrum_blueprints::names::{NodeName, Role};
 use castrum_blueprints::plan::{Plan, plan};
 
 use super::args::{Format, Get, Global, Graph, GraphFormat, Status, WaitFor};
@@ -70,7 +70,7 @@ pub(super) async fn status(args: &Status, global: &Global) -> Result<u8, Fault> 
 pub(super) async fn get(args: &Get, global: &Global) -> Result<u8, Fault> {
     let usage = |error: &dyn std::error::Error| Fault::of(code::USAGE, error);
     let subject: Subject = args.what.parse().map_err(|error| usage(&error))?;
-    let role = args.role.as_deref().map(str::parse).transpose().map_err(|error| usage(&error))?;
+    let role = args.role.as_deref().map(str::parse::<Role>).transpose().map_err(|error| usage(&error))?;
     let group = args.group.as_deref().map(str::parse).transpose().map_err(|error| usage(&error))?;
     let site = args.site.as_deref().map(str::parse).transpose().map_err(|error| usage(&error))?;
     let filter = Filter { role, group, site };
@@ -101,7 +101,10 @@ pub(super) async fn wait_for(args: &WaitFor, global: &Global) -> Result<u8, Faul
         let awaited = gate.evaluate(&watched.desired, &observed, now);
         if awaited.open {
             if global.output != Format::Table {
-                print_json(&serde_json::json!({ "format_version": 1, "gate": args.gate, "open": true }), global.output);
+                print_json(
+                    &serde_json::json!({ "format_version": 1, "gate": args.gate, "open": true }),
+                    global.output,
+                );
             }
             return Ok(code::DONE);
         }
@@ -111,8 +114,11 @@ pub(super) async fn wait_for(args: &WaitFor, global: &Global) -> Result<u8, Faul
             told = text;
         }
         if now >= deadline {
-            return Err(Fault::new(code::TIMED_OUT, format!("`{gate}` is not open after {} s", args.timeout))
-                .hint(format!("it waits for {}", awaited.awaited)));
+            return Err(Fault::new(
+                code::TIMED_OUT,
+                format!("`{gate}` is not open after {} s", args.timeout),
+            )
+            .hint(format!("it waits for {}", awaited.awaited)));
         }
         watched.engine.hear(&mut observed, deadline.min(now.plus(REFRESH.as_millis() as u64))).await;
     }

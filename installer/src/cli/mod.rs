@@ -1,18 +1,32 @@
 //! The command line: arguments, exit codes, and each command.
 
 mod args;
+mod author;
 mod context;
 mod fault;
+mod history;
+mod look;
 mod nobody;
 mod node;
 mod output;
 mod run;
 
+use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
+use clap::{CommandFactory as _, Parser as _};
+use tokio::runtime::{Builder, Runtime};
+
 use args::{Cli, Command};
-use clap::Parser as _;
-use fault::{Fault, code};
+use context::Context;
+use fault::Fault;
+pub use fault::code;
+
+/// The command line, for completions, and for tests of what the documentation says.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
 
 /// Runs the program.
 pub fn main() -> ExitCode {
@@ -24,35 +38,57 @@ pub fn main() -> ExitCode {
         }
     };
     logging(cli.global.verbose);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            output::note(&Fault::of(code::ERROR, &error).render());
-            return ExitCode::from(code::ERROR);
-        }
-    };
-    let ended = runtime.block_on(dispatch(&cli));
-    runtime.shutdown_background();
-    ExitCode::from(ended.unwrap_or_else(|fault| {
-        output::note(&fault.render());
+    let ended = run(&cli).unwrap_or_else(|fault| {
+        output::fault(&fault, &cli.global);
         fault.code
-    }))
+    });
+    ExitCode::from(ended)
 }
 
-async fn dispatch(cli: &Cli) -> Result<u8, Fault> {
+fn run(cli: &Cli) -> Result<u8, Fault> {
     let global = &cli.global;
     match &cli.command {
-        Command::Plan(args) => run::plan(args, global).await,
-        Command::Apply(args) => run::apply(args, global).await,
-        Command::Destroy(args) => run::destroy(args, global).await,
-        Command::Node(args) => node::node(args).await,
-        _ => Err(Fault::new(code::ERROR, "not wired yet")),
+        Command::Init(args) => author::init(args),
+        Command::Validate(args) => author::validate(args, global),
+        Command::Fmt(args) => author::fmt(args),
+        Command::Explain { path } => author::explain(path.as_deref(), global),
+        Command::Graph(args) => look::graph(args),
+        Command::Timeline(args) => history::show_timeline(args, global),
+        Command::Completion { shell } => {
+            clap_complete::generate(*shell, &mut command(), "castrum", &mut io::stdout());
+            Ok(code::DONE)
+        }
+        Command::Plan(args) => waiting(&args.blueprint.file, run::plan(args, global)),
+        Command::Apply(args) => waiting(&args.file, run::apply(args, global)),
+        Command::Destroy(args) => waiting(&args.blueprint.file, run::destroy(args, global)),
+        Command::Status(args) => waiting(&args.blueprint.file, look::status(args, global)),
+        Command::Get(args) => waiting(&args.blueprint.file, look::get(args, global)),
+        Command::WaitFor(args) => waiting(&args.blueprint.file, look::wait_for(args, global)),
+        Command::Events(args) => waiting(&args.blueprint.file, history::events(args, global)),
+        Command::Node(args) => waiting(args.file(), node::node(args)),
     }
+}
+
+/// Runs what waits for something, in the time of the blueprint's places.
+fn waiting(file: &Path, work: impl Future<Output = Result<u8, Fault>>) -> Result<u8, Fault> {
+    // A blueprint that cannot be read is the command's own to complain about.
+    let simulated = Context::load(file).is_ok_and(|context| context.is_simulated());
+    let runtime = runtime(simulated).map_err(|error| Fault::of(code::ERROR, &error))?;
+    let ended = runtime.block_on(work);
+    runtime.shutdown_background();
+    ended
+}
+
+fn runtime(simulated: bool) -> io::Result<Runtime> {
+    if simulated {
+        return castrum_provider_sim::runtime();
+    }
+    Builder::new_multi_thread().worker_threads(2).enable_all().build()
 }
 
 fn logging(verbose: u8) {
     use tracing_subscriber::EnvFilter;
     let level = ["warn", "castrum=info,warn", "castrum=debug,info", "trace"][usize::from(verbose.min(3))];
     let filter = EnvFilter::try_from_env("CASTRUM_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).try_init();
 }

@@ -1,19 +1,21 @@
 //! Where results go: data to standard output, everything else to standard error.
 
 use std::io::{IsTerminal as _, Write as _};
-use std::path::Path;
+use std::sync::Arc;
 
-use castrum_blueprints::desired::Desired;
-use castrum_blueprints::event::{Event, What};
-use castrum_blueprints::lock::Lock;
-use castrum_blueprints::names::ClusterName;
-use castrum_blueprints::observed::Observed;
-use castrum_blueprints::plan::Forecast;
+use castrum_blueprints::names::Timestamp;
+use rustix::termios::tcgetwinsize;
 use serde_json::Value;
 
 use super::args::{Format, Global};
-use crate::engine::Outcome;
+use super::fault::Fault;
 use crate::events::Listener;
+use crate::view::Opts;
+use crate::view::screen::{HumanScreen, JsonScreen, ScreenOpts};
+use crate::view::style;
+
+/// The width where there is no terminal.
+const WIDTH: usize = 100;
 
 /// Writes data.
 pub(super) fn print(text: &str) {
@@ -25,8 +27,8 @@ pub(super) fn print(text: &str) {
 /// Writes data as JSON or YAML.
 pub(super) fn print_json(value: &Value, format: Format) {
     match format {
-        Format::Yaml => print(&serde_saphyr::to_string(value).unwrap_or_default()),
-        Format::Table | Format::Json => print(&format!("{value:#}\n")),
+        Format::Yaml => print(&style::yaml(value)),
+        Format::Table | Format::Json => print(&style::json_text(value)),
     }
 }
 
@@ -38,46 +40,51 @@ pub(super) fn note(text: &str) {
     }
 }
 
-/// Leaves at once.
-pub(super) fn leave(code: u8) -> ! {
-    std::process::exit(i32::from(code))
+/// Says why a command did not succeed.
+pub(super) fn fault(fault: &Fault, global: &Global) {
+    note(&fault.render());
+    if global.output == Format::Json {
+        note(&style::json_line(&fault.to_json()));
+    }
 }
 
-struct Lines;
-impl Listener for Lines {
-    fn hear(&mut self, event: &Event) {
-        note(&format!(
-            "{} {}\n",
-            event.at.0 % 1_000_000,
-            serde_json::to_string(&event.what).unwrap_or_default().chars().take(300).collect::<String>()
-        ));
-        if let What::RunFinished { .. } = event.what {}
+/// How text for people is laid out on standard output.
+pub(super) fn opts(global: &Global, now: Timestamp) -> Opts {
+    let terminal = std::io::stdout().is_terminal();
+    Opts {
+        width: if terminal { width(std::io::stdout()) } else { WIDTH },
+        color: color(global, terminal),
+        now,
     }
 }
-pub(super) fn screen(_: &Global) -> Box<dyn Listener> {
-    Box::new(Lines)
-}
-pub(super) fn plan(f: &Forecast, _: &Observed, _: &Global) -> String {
-    let mut t = String::new();
-    for (i, r) in f.rounds.iter().enumerate() {
-        t.push_str(&format!("round {i}\n"));
-        for s in &r.steps {
-            t.push_str(&format!("  {} ({})\n", s.id, s.reason));
-        }
-        for b in &r.blocked {
-            t.push_str(&format!("    {} waits for {} (last {})\n", b.subject, b.waits_for, b.last_seen));
-        }
+
+/// The same for standard error.
+pub(super) fn note_opts(global: &Global, now: Timestamp) -> Opts {
+    let terminal = std::io::stderr().is_terminal();
+    Opts {
+        width: if terminal { width(std::io::stderr()) } else { WIDTH },
+        color: color(global, terminal),
+        now,
     }
-    t.push_str(&format!("progress {:?}\n", f.progress));
-    t
 }
-pub(super) fn plan_json(f: &Forecast, _: &Observed) -> &'static Value {
-    Box::leak(Box::new(serde_json::to_value(f).unwrap_or_default()))
+
+fn color(global: &Global, terminal: bool) -> bool {
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    terminal && !global.no_color && !no_color
 }
-pub(super) fn finish(_: &Desired, (o, c): (&Outcome, u8), _: &Lock, _: (&Path, &Global)) -> String {
-    let _ = std::io::stderr().is_terminal();
-    format!("ended {c} {:?}\n{:#?}\n", o.progress, o.plan)
+
+fn width(fd: impl std::os::fd::AsFd) -> usize {
+    tcgetwinsize(fd).map_or(WIDTH, |size| usize::from(size.ws_col).max(40))
 }
-pub(super) fn destroyed(o: &Outcome, _: &ClusterName, c: u8) -> String {
-    format!("ended {c} {:?}\n{:#?}\n", o.progress, o.plan)
+
+/// Whoever shows a run as it goes on.
+pub(super) fn screen(global: &Global, nodes: usize) -> (Box<dyn Listener>, Option<HumanScreen>) {
+    if global.output != Format::Table {
+        return (Box::new(JsonScreen::new(Box::new(std::io::stdout()))), None);
+    }
+    let terminal = std::io::stderr().is_terminal() && !global.no_color;
+    let width = Arc::new(|| width(std::io::stderr()));
+    let opts = ScreenOpts { terminal, color: color(global, terminal), width, nodes };
+    let screen = HumanScreen::new(Box::new(std::io::stderr()), opts);
+    (Box::new(screen.clone()), Some(screen))
 }

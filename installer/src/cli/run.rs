@@ -9,7 +9,7 @@ use castrum_blueprints::event::What;
 use castrum_blueprints::lock::Lock;
 use castrum_blueprints::names::{Digest, Role};
 use castrum_blueprints::observed::Observed;
-use castrum_blueprints::plan::{Area, Forecast, Plan, Progress, forecast};
+use castrum_blueprints::plan::{Area, Forecast, Progress, forecast};
 use castrum_blueprints::status::Phase;
 use castrum_provider::{Clock, Fleet};
 use ring::rand::SystemRandom;
@@ -24,8 +24,12 @@ use crate::cancel::{Cancel, Canceller};
 use crate::engine::{Engine, Outcome, ProjectPort, Sites};
 use crate::events::{Events, Listener};
 use crate::pin::{PinError, pin};
-use crate::project::{Guard, Holder, Journal, Project, ProjectError, write_whole};
+use crate::project::{Guard, Holder, Journal, Project, ProjectError, read_journal, runs, write_whole};
 use crate::trust::{TrustedProject, unix_seconds};
+use crate::view::World;
+use crate::view::finish_view::{Finish, destroyed_text, finish_text};
+use crate::view::plan_view::{plan_json, plan_text};
+use crate::view::screen::HumanScreen;
 
 /// What a plan looks at: the cluster as it is, as far as it can be seen without changing anything.
 pub(super) struct Preview {
@@ -121,8 +125,10 @@ pub(super) async fn plan(args: &PlanArgs, global: &Global) -> Result<u8, Fault> 
     let preview = preview(&context, context.lock()?).await?;
     let forecast = preview.forecast()?;
     match global.output {
-        Format::Table => print(&output::plan(&forecast, &preview.observed, global)),
-        format => print_json(&output::plan_json(&forecast, &preview.observed), format),
+        Format::Table => {
+            print(&plan_text(&forecast, &preview.observed, &output::opts(global, preview.clock.now())));
+        }
+        format => print_json(&plan_json(&forecast, &preview.observed), format),
     }
     if let Some(path) = &args.out {
         let saved = SavedPlan {
@@ -181,16 +187,21 @@ pub(super) async fn apply(args: &Apply, global: &Global) -> Result<u8, Fault> {
     preflight(&preview.sites).await?;
     let differs = forecast.rounds.iter().any(|round| !round.steps.is_empty());
     if differs && global.output == Format::Table {
-        output::note(&output::plan(&forecast, &preview.observed, global));
+        let opts = output::note_opts(global, preview.clock.now());
+        output::note(&plan_text(&forecast, &preview.observed, &opts));
     }
     if differs && !args.yes {
         ask("Carry this out? Only `yes` is taken for a yes: ", "yes")?;
     }
     let started = Started::begin(&context, preview, &run, ("apply", global)).await?;
-    let outcome = started.engine.converge(started.desired.clone()).await;
+    let forced = started.engine.cancel.clone();
+    let outcome = tokio::select! {
+        outcome = started.engine.converge(started.desired.clone()) => outcome,
+        () = forced.wait_for_force() => return Ok(code::INTERRUPTED),
+    };
     let outcome = outcome.map_err(|error| Fault::of(code::ERROR, &error))?;
     let ended = exit_code(&outcome, &started.desired);
-    started.finish(&outcome, ended, &blueprint, global);
+    started.finish(&context, &outcome, ended, global);
     Ok(ended)
 }
 
@@ -219,7 +230,7 @@ impl Started {
             .open_or_create(unix_seconds(), &SystemRandom::new())
             .map_err(|error| fault(&error).hint(error.remedy()))?;
         let trust = context.trust(&lock.cluster)?;
-        let events = events(project, &preview.clock, run, global)?;
+        let events = events(context, &preview.clock, run, global)?;
         events.say(What::RunStarted { verb: verb.to_owned(), cluster: lock.cluster.clone() });
         let cache = context.cache()?;
         pin((&context.stack, &context.files), &mut lock, &cache, &events)
@@ -235,12 +246,27 @@ impl Started {
         Ok(Self { engine, desired, lock, _interrupts: interrupts })
     }
 
-    fn finish(&self, outcome: &Outcome, ended: u8, blueprint: &Path, global: &Global) {
+    fn finish(&self, context: &Context, outcome: &Outcome, ended: u8, global: &Global) {
         let debt = outcome.plan.debt.clone();
         self.engine.events.say(What::RunFinished { progress: outcome.progress, debt, code: ended });
-        if global.output == Format::Table {
-            output::note(&output::finish(&self.desired, (outcome, ended), &self.lock, (blueprint, global)));
+        if global.output != Format::Table {
+            return;
         }
+        let (events, _) = read_journal(&context.project.journal_path()).unwrap_or_default();
+        let run = runs(events).pop().unwrap_or_default();
+        // The lock file as it is now: the run may have pinned founders.
+        let lock = context.lock().ok().flatten().unwrap_or_else(|| self.lock.clone());
+        let world = World {
+            desired: &self.desired,
+            observed: &outcome.observed,
+            plan: &outcome.plan,
+            lock: &lock,
+            stack: &context.stack,
+        };
+        let blueprint = context.project.blueprint_path().display().to_string();
+        let finish = Finish { world, events: &run, blueprint: &blueprint, code: ended };
+        let opts = output::note_opts(global, self.engine.clock.now());
+        output::note(&finish_text(&finish, &opts));
     }
 }
 
@@ -261,11 +287,15 @@ pub(super) async fn destroy(args: &Destroy, global: &Global) -> Result<u8, Fault
         ask(&question, name.as_str())?;
     }
     let clock = clock(&sites);
-    let events = events(&context.project, &clock, &run, global)?;
+    let events = events(&context, &clock, &run, global)?;
     events.say(What::RunStarted { verb: "destroy".to_owned(), cluster: lock.cluster.clone() });
     let (cancel, _interrupts) = interruptible();
     let engine = Engine { sites, fleet: Arc::new(Nobody), clock, project: Arc::new(Nobody), events, cancel };
-    let outcome = engine.destroy().await;
+    let forced = engine.cancel.clone();
+    let outcome = tokio::select! {
+        outcome = engine.destroy() => outcome,
+        () = forced.wait_for_force() => return Ok(code::INTERRUPTED),
+    };
     let ended = match outcome.progress {
         None => code::INTERRUPTED,
         Some(Progress::Converged) => code::DONE,
@@ -277,7 +307,8 @@ pub(super) async fn destroy(args: &Destroy, global: &Global) -> Result<u8, Fault
     let debt = outcome.plan.debt.clone();
     engine.events.say(What::RunFinished { progress: outcome.progress, debt, code: ended });
     if global.output == Format::Table {
-        output::note(&output::destroyed(&outcome, &context.blueprint.name, ended));
+        let opts = output::note_opts(global, engine.clock.now());
+        output::note(&destroyed_text(&outcome.plan, &context.blueprint.name, ended, &opts));
     }
     Ok(ended)
 }
@@ -371,12 +402,27 @@ fn guard(project: &Project, run: &str, verb: &str) -> Result<Guard, Fault> {
     })
 }
 
-fn events(project: &Project, clock: &Arc<dyn Clock>, run: &str, global: &Global) -> Result<Events, Fault> {
+fn events(context: &Context, clock: &Arc<dyn Clock>, run: &str, global: &Global) -> Result<Events, Fault> {
+    let project = &context.project;
+    let nodes = context.blueprint.groups.values().map(|group| group.count as usize).sum();
     let path = project.journal_path();
     let journal = Journal::open(&path)
         .map_err(|error| Fault::new(code::ERROR, format!("cannot write `{}`: {error}", path.display())))?;
-    let listeners: Vec<Box<dyn Listener>> = vec![Box::new(journal), output::screen(global)];
+    let (screen, live) = output::screen(global, nodes);
+    if let Some(live) = live {
+        tokio::spawn(tick(live, Arc::clone(clock)));
+    }
+    let listeners: Vec<Box<dyn Listener>> = vec![Box::new(journal), screen];
     Ok(Events::new(run, Arc::clone(clock), listeners))
+}
+
+/// Lets the ages on a live screen grow.
+async fn tick(screen: HumanScreen, clock: Arc<dyn Clock>) {
+    loop {
+        let next = clock.now().plus(1000);
+        clock.sleep_until(next).await;
+        screen.tick(next);
+    }
 }
 
 fn run_id() -> String {
@@ -408,9 +454,7 @@ fn interruptible() -> (Cancel, tokio::task::JoinHandle<()>) {
 
 async fn interrupts(canceller: Canceller) {
     while tokio::signal::ctrl_c().await.is_ok() {
-        if !canceller.cancel() {
-            output::leave(code::INTERRUPTED);
-        }
+        canceller.cancel();
         output::note(
             "\nstopping: steps under way are finished, nothing new is begun; Ctrl-C again leaves at once\n",
         );

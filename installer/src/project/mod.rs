@@ -7,7 +7,7 @@ mod journal;
 mod whole;
 
 use std::fs;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -15,12 +15,11 @@ use castrum_blueprints::lock::{Lock, LockError};
 use castrum_blueprints::names::{ClusterId, ClusterName};
 use ring::rand::{SecureRandom, SystemRandom};
 
+use crate::commands::validate::{ReadBlueprintError, read_blueprint};
+
 pub use guard::{Guard, Holder};
 pub use journal::{Journal, read_journal, runs};
 pub use whole::write_whole;
-
-/// A blueprint larger than this is refused before it is read in whole.
-pub const BLUEPRINT_LIMIT: u64 = 1024 * 1024;
 
 /// Why the project folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -89,13 +88,8 @@ impl Project {
     }
 
     /// The blueprint's bytes; one byte more than the limit if it is too large.
-    pub fn read_blueprint(&self) -> Result<Vec<u8>, ProjectError> {
-        let read = || -> io::Result<Vec<u8>> {
-            let mut bytes = Vec::new();
-            fs::File::open(&self.blueprint)?.take(BLUEPRINT_LIMIT + 1).read_to_end(&mut bytes)?;
-            Ok(bytes)
-        };
-        read().map_err(|source| ProjectError::Read { path: self.blueprint.clone(), source })
+    pub fn read_blueprint(&self) -> Result<Vec<u8>, ReadBlueprintError> {
+        read_blueprint(&self.blueprint)
     }
 
     /// The path of the lock file: `castrum.lock`, or `NAME.lock` beside a blueprint that is not `cluster.yaml`.
