@@ -5,18 +5,18 @@
 //! [`observed`], [`plan`].
 
 pub mod blueprint;
-pub mod check;
-pub mod document;
 pub mod boot;
-pub mod manifest;
-pub mod render;
-pub mod observed;
-pub mod plan;
+pub mod check;
+pub mod desired;
+pub mod document;
 pub mod event;
 pub mod lock;
-pub mod desired;
+pub mod manifest;
 pub mod names;
 pub mod node;
+pub mod observed;
+pub mod plan;
+pub mod render;
 pub mod resource;
 pub mod stack;
 pub mod stacks;

@@ -57,7 +57,8 @@ impl Manifest {
 
     /// [`Self::content`], where the digests of the components are known already.
     pub(crate) fn content_with(&self, components: &[&Digest]) -> Digest {
-        let head = (self.format_version, &self.cluster, &self.cluster_name, &self.node, self.role, &self.masters);
+        let head =
+            (self.format_version, &self.cluster, &self.cluster_name, &self.node, self.role, &self.masters);
         Digest::of(&serde_json::to_vec(&(head, components)).expect("a manifest is plain data"))
     }
 }

@@ -20,7 +20,8 @@ pub struct NameError {
     rule: &'static str,
 }
 
-pub(crate) const LABEL_RULE: &str = "use 1 to 40 of a-z, 0-9 and `-`, beginning with a letter and not ending with `-`";
+pub(crate) const LABEL_RULE: &str =
+    "use 1 to 40 of a-z, 0-9 and `-`, beginning with a letter and not ending with `-`";
 
 pub(crate) const LABEL_PATTERN: &str = "^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$";
 

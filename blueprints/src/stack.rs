@@ -344,7 +344,7 @@ fn collect_templates(
                     templates.insert(path.clone(), text.clone());
                 }
                 None => {
-                    findings.push(format!("components.{name}: the template `{path}` is not in the folder"))
+                    findings.push(format!("components.{name}: the template `{path}` is not in the folder"));
                 }
             }
         }

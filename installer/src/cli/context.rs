@@ -7,7 +7,7 @@ use std::sync::Arc;
 use castrum_blueprints::blueprint::Blueprint;
 use castrum_blueprints::desired::{Desired, ResolveError, existing_machines, resolve};
 use castrum_blueprints::document::{Document, Problem, read};
-use castrum_blueprints::lock::{Lock, LockedComponent};
+use castrum_blueprints::lock::Lock;
 use castrum_blueprints::manifest::Blob;
 use castrum_blueprints::names::{ClusterId, Digest};
 use castrum_blueprints::stack::{Stack, StackFiles};
@@ -132,38 +132,17 @@ impl Context {
         trust.map(Arc::new).map_err(|error| Fault::of(code::ERROR, &error).hint(error.remedy()))
     }
 
-    /// The nodes, and the clock that they go by: those of a simulated place, or the real ones.
+    /// The nodes: those of a simulated place, or the real ones.
     pub fn fleet(
         &self,
         cluster: &ClusterId,
         sites: &Sites,
         trust: &Arc<Trust>,
-    ) -> Result<(Arc<dyn Fleet>, Arc<dyn Clock>), Fault> {
-        let clock = clock(sites);
-        if let Some(fleet) = sites.0.values().find_map(|provider| provider.fleet()) {
-            return Ok((fleet, clock));
+    ) -> Result<Arc<dyn Fleet>, Fault> {
+        match sites.0.values().find_map(|provider| provider.fleet()) {
+            Some(fleet) => Ok(fleet),
+            None => Ok(Arc::new(real_fleet(cluster, trust)?)),
         }
-        Ok((Arc::new(self.real_fleet(cluster, trust)?), clock))
-    }
-
-    /// The real nodes.
-    pub fn real_fleet(&self, cluster: &ClusterId, trust: &Arc<Trust>) -> Result<RealFleet, Fault> {
-        let fault = |error: &dyn std::error::Error| Fault::of(code::ERROR, error);
-        let identity = trust.identity().map_err(|error| fault(&error))?;
-        let key = identity.private_key_pem();
-        let tls = ClientTls::from_pem(&identity.certificate.pem, &key, trust.ca_pem());
-        Ok(RealFleet::new(FleetOptions {
-            cluster: cluster.clone(),
-            trust: Arc::clone(trust),
-            blobs: self.cache()?,
-            ssh: ssh_options()?,
-            tls: tls.map_err(|error| fault(&error))?,
-        }))
-    }
-
-    /// The cache of packages and bundles.
-    pub fn cache(&self) -> Result<Cache, Fault> {
-        Cache::open(Cache::default_root()).map_err(|error| Fault::of(code::ERROR, &error))
     }
 
     /// Renders every component once, so that a wrong setting is found before anything is made.
@@ -187,6 +166,26 @@ impl Context {
     }
 }
 
+/// The real nodes.
+pub fn real_fleet(cluster: &ClusterId, trust: &Arc<Trust>) -> Result<RealFleet, Fault> {
+    let fault = |error: &dyn std::error::Error| Fault::of(code::ERROR, error);
+    let identity = trust.identity().map_err(|error| fault(&error))?;
+    let key = identity.private_key_pem();
+    let tls = ClientTls::from_pem(&identity.certificate.pem, &key, trust.ca_pem());
+    Ok(RealFleet::new(FleetOptions {
+        cluster: cluster.clone(),
+        trust: Arc::clone(trust),
+        blobs: cache()?,
+        ssh: ssh_options()?,
+        tls: tls.map_err(|error| fault(&error))?,
+    }))
+}
+
+/// The cache of packages and bundles.
+pub fn cache() -> Result<Cache, Fault> {
+    Cache::open(Cache::default_root()).map_err(|error| Fault::of(code::ERROR, &error))
+}
+
 fn ssh_options() -> Result<SshOptions, Fault> {
     SshOptions::from_environment().map_err(|error| Fault::of(code::ERROR, &error))
 }
@@ -206,7 +205,7 @@ pub fn assumed_lock(context: &Context, lock: Option<Lock>) -> Lock {
     lock.agent.get_or_insert_with(|| stand_in("agent"));
     for (name, component) in &context.stack.components {
         if component.source.is_some() {
-            let locked = lock.components.entry(name.clone()).or_insert_with(LockedComponent::default);
+            let locked = lock.components.entry(name.clone()).or_default();
             locked.bundle.get_or_insert_with(|| stand_in(name.as_str()));
         }
     }

@@ -1,11 +1,14 @@
 //! `events` and `timeline`: what the journal tells.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use castrum_blueprints::event::{Event, What};
 use castrum_blueprints::names::{NodeName, Timestamp};
 use castrum_provider::Clock as _;
+use rustix::fs::inotify;
 
 use super::args::{Events, Format, Global, Timeline};
 use super::context::Context;
@@ -44,7 +47,9 @@ pub(super) async fn events(args: &Events, global: &Global) -> Result<u8, Fault> 
                 let lines = fresh.iter().filter(|event| filter.matches(event));
                 let lines: Vec<String> =
                     lines.filter_map(|event| event_line(event, started, &opts(global, event.at))).collect();
-                lines.iter().for_each(|line| print(&format!("{line}\n")));
+                for line in lines {
+                    print(&format!("{line}\n"));
+                }
             }
             _ => print(&events_ndjson(fresh, &filter)),
         }
@@ -71,26 +76,24 @@ fn journal(project: &Project) -> Result<Vec<Event>, Fault> {
 }
 
 /// Changes of the journal, told by the system.
-struct Changes(tokio::io::unix::AsyncFd<std::os::fd::OwnedFd>);
+struct Changes(Arc<OwnedFd>);
 
 impl Changes {
     fn of(path: &Path) -> Result<Self, Fault> {
-        use rustix::fs::inotify;
         let watch = || -> std::io::Result<Self> {
             let folder = path.parent().unwrap_or(Path::new("."));
-            let fd = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
+            let fd = inotify::init(inotify::CreateFlags::CLOEXEC)?;
             inotify::add_watch(&fd, folder, inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE)?;
-            Ok(Self(tokio::io::unix::AsyncFd::new(fd)?))
+            Ok(Self(Arc::new(fd)))
         };
         watch()
             .map_err(|error| Fault::new(code::ERROR, format!("cannot watch `{}`: {error}", path.display())))
     }
 
     async fn wait(&self) {
-        let Ok(mut ready) = self.0.readable().await else { return };
-        let mut buffer = [0; 4096];
-        while rustix::io::read(&self.0, &mut buffer).is_ok() {}
-        ready.clear_ready();
+        let fd = Arc::clone(&self.0);
+        // The read blocks until something changes; it ends with the process.
+        let _ = tokio::task::spawn_blocking(move || rustix::io::read(&fd, &mut [0; 4096])).await;
         // Several lines are usually written together.
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

@@ -1,7 +1,5 @@
 //! `status`, `get`, `wait-for`, `graph`: commands that look and change nothing.
 
-use std::time::Duration;
-
 use castrum_blueprints::lock::Lock;
 use castrum_blueprints::names::{NodeName, Role};
 use castrum_blueprints::plan::{Plan, plan};
@@ -120,12 +118,12 @@ pub(super) async fn wait_for(args: &WaitFor, global: &Global) -> Result<u8, Faul
             )
             .hint(format!("it waits for {}", awaited.awaited)));
         }
-        watched.engine.hear(&mut observed, deadline.min(now.plus(REFRESH.as_millis() as u64))).await;
+        watched.engine.hear(&mut observed, deadline.min(now.plus(REFRESH_MS))).await;
     }
 }
 
 /// Silence is noticed at the latest after this.
-const REFRESH: Duration = Duration::from_secs(5);
+const REFRESH_MS: u64 = 5_000;
 
 /// `castrum graph`.
 pub(super) fn graph(args: &Graph) -> Result<u8, Fault> {

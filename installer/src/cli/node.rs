@@ -10,7 +10,7 @@ use castrum_provider::Reach;
 use castrum_provider_ssh::transport::{ExitStatus, Session, command_line};
 
 use super::args::{BlueprintOption, Node};
-use super::context::Context;
+use super::context::{Context, real_fleet};
 use super::fault::{Fault, code};
 use crate::ssh::{Terminal, command, shell};
 
@@ -100,6 +100,6 @@ async fn session(node: &str, blueprint: &BlueprintOption) -> Result<Session, Fau
     let peer = Peer { name, address: inside };
     let reach = Reach { peer, role: wanted.role, address: outside, existing };
     let trust = context.trust(&lock.cluster)?;
-    let fleet = context.real_fleet(&lock.cluster, &trust)?;
+    let fleet = real_fleet(&lock.cluster, &trust)?;
     fleet.session(&reach).await.map_err(Fault::from)
 }

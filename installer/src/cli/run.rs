@@ -16,7 +16,7 @@ use ring::rand::SystemRandom;
 use serde::{Deserialize, Serialize};
 
 use super::args::{Apply, Destroy, Format, Global, Plan as PlanArgs};
-use super::context::{Context, assumed_lock, clock};
+use super::context::{Context, assumed_lock, cache, clock};
 use super::fault::{Fault, code};
 use super::nobody::Nobody;
 use super::output::{self, print, print_json};
@@ -50,7 +50,7 @@ pub(super) async fn preview(context: &Context, lock: Option<Lock>) -> Result<Pre
         .then(|| context.trust(&lock.cluster))
         .transpose()?;
     let fleet: Arc<dyn Fleet> = match &trust {
-        Some(trust) => context.fleet(&lock.cluster, &sites, trust)?.0,
+        Some(trust) => context.fleet(&lock.cluster, &sites, trust)?,
         None => Arc::new(Nobody),
     };
     let observed = if exists {
@@ -83,7 +83,7 @@ pub(super) fn watch(context: &Context, lock: &Lock) -> Result<Watched, Fault> {
     let sites = context.sites(&lock.cluster)?;
     let desired = context.desired(&assumed_lock(context, Some(lock.clone())), &sites)?;
     let trust = context.trust(&lock.cluster)?;
-    let (fleet, clock) = context.fleet(&lock.cluster, &sites, &trust)?;
+    let (fleet, clock) = (context.fleet(&lock.cluster, &sites, &trust)?, clock(&sites));
     let events = Events::new("look", Arc::clone(&clock), Vec::new());
     let (_, cancel) = Cancel::new();
     let engine = Engine { sites, fleet, clock, project: Arc::new(Nobody), events, cancel };
@@ -175,14 +175,10 @@ pub(super) async fn apply(args: &Apply, global: &Global) -> Result<u8, Fault> {
     let _guard = guard(&context.project, &run, "apply")?;
     let preview = preview(&context, context.lock()?).await?;
     let forecast = preview.forecast()?;
-    if let Some(digest) = digest {
-        if plan_digest(&context.project, &forecast)? != digest {
-            return Err(Fault::new(
-                code::STALE,
-                "the plan is stale: blueprint, lock file or world have changed since",
-            )
+    if digest.is_some_and(|digest| plan_digest(&context.project, &forecast).ok() != Some(digest)) {
+        let text = "the plan is stale: blueprint, lock file or world have changed since";
+        return Err(Fault::new(code::STALE, text)
             .hint(format!("make it anew with `castrum plan {} --out ...`", blueprint.display())));
-        }
     }
     preflight(&preview.sites).await?;
     let differs = forecast.rounds.iter().any(|round| !round.steps.is_empty());
@@ -232,14 +228,17 @@ impl Started {
         let trust = context.trust(&lock.cluster)?;
         let events = events(context, &preview.clock, run, global)?;
         events.say(What::RunStarted { verb: verb.to_owned(), cluster: lock.cluster.clone() });
-        let cache = context.cache()?;
-        pin((&context.stack, &context.files), &mut lock, &cache, &events)
-            .await
-            .map_err(|error| pin_fault(&error))?;
+        if context.is_simulated() {
+            // Nothing is shipped to nodes that are not there.
+            lock = assumed_lock(context, Some(lock));
+        } else {
+            let pinned = pin((&context.stack, &context.files), &mut lock, &cache()?, &events).await;
+            pinned.map_err(|error| pin_fault(&error))?;
+        }
         project.write_lock(&lock).map_err(|error| Fault::of(code::ERROR, &error))?;
         let sites = context.sites(&lock.cluster)?;
         let desired = context.desired(&lock, &sites)?;
-        let (fleet, clock) = context.fleet(&lock.cluster, &sites, &trust)?;
+        let (fleet, clock) = (context.fleet(&lock.cluster, &sites, &trust)?, clock(&sites));
         let (cancel, interrupts) = interruptible();
         let project: Arc<dyn ProjectPort> = Arc::new(TrustedProject { trust, project: Arc::clone(project) });
         let engine = Engine { sites, fleet, clock, project, events, cancel };

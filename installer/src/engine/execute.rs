@@ -87,7 +87,7 @@ pub trait ProjectPort: Send + Sync {
 pub type Tickets = BTreeMap<NodeName, BootData>;
 
 /// No call to a place takes longer than this; building an image may.
-const STEP_DEADLINE: Duration = Duration::from_secs(1800);
+const STEP_DEADLINE: Duration = Duration::from_mins(30);
 
 pub(super) fn jobs<'e>(
     engine: &'e Engine,
@@ -128,11 +128,11 @@ pub(super) fn removal<'e>(engine: &'e Engine, step: &Step) -> Job<'e> {
     }
 }
 
-pub(super) fn failed<'e>(step: String, failure: Failure) -> Job<'e> {
+pub(super) fn failed(step: String, failure: Failure) -> Job<'static> {
     std::future::ready(vec![Done { step, result: Err(Failed(failure)) }]).boxed()
 }
 
-fn within<'e>(step: String, work: BoxFuture<'e, Result<Effect, Failure>>) -> Job<'e> {
+fn within(step: String, work: BoxFuture<'_, Result<Effect, Failure>>) -> Job<'_> {
     async move {
         let result = tokio::time::timeout(STEP_DEADLINE, work).await.unwrap_or_else(|_| {
             let message = format!("no answer within {} seconds", STEP_DEADLINE.as_secs());

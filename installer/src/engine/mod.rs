@@ -17,7 +17,6 @@ mod sites;
 use std::collections::BTreeSet;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use castrum_blueprints::desired::Desired;
 use castrum_blueprints::event::What;
@@ -73,7 +72,7 @@ pub struct Engine {
 }
 
 /// News that come within this time are planned together.
-const GATHER: Duration = Duration::from_millis(20);
+const GATHER_MS: u64 = 20;
 /// A place that cannot be seen is looked at again, after these pauses, before it counts as blind.
 const LOOK_AGAIN_MS: [u64; 3] = [500, 1_500, 4_000];
 /// A run in which nothing moves goes on for this long after the last deadline that there may have been.
@@ -330,7 +329,7 @@ impl<'e> Run<'e> {
                 () = engine.cancel.wait(), if !engine.cancel.is_set() => engine.events.say(What::Interrupted),
             }
         }
-        engine.clock.sleep_until(engine.clock.now().plus(GATHER.as_millis() as u64)).await;
+        engine.clock.sleep_until(engine.clock.now().plus(GATHER_MS)).await;
         while let Some(Some(ended)) = self.jobs.next().now_or_never() {
             self.take(ended, observed, desired);
         }

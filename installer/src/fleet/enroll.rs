@@ -18,8 +18,8 @@ use super::Shared;
 use super::login::classify;
 use crate::trust::{Boot, denied};
 
-const COMMAND: Duration = Duration::from_secs(60);
-const UPLOAD: Duration = Duration::from_secs(600);
+const COMMAND: Duration = Duration::from_mins(1);
+const UPLOAD: Duration = Duration::from_mins(10);
 
 pub(super) async fn enroll(shared: &Shared, enrollment: &Enrollment) -> Result<(), Failure> {
     let session = shared.session(&enrollment.reach).await?;

@@ -33,17 +33,14 @@ impl Shared {
 
     fn route(&self, reach: &Reach) -> Result<Route, Failure> {
         let node = &reach.peer.name;
-        match &reach.existing {
-            Some(machine) => self.ssh.route(machine).map_err(|error| classify(&error, false)),
-            None => {
-                let keyring = self.trust.keyring().map_err(|error| denied(&error))?;
-                let key = keyring.ssh_key().map_err(|error| denied(&error))?;
-                let auth = self.ssh.auth.clone().without_agent().with_files([]).with_key(key);
-                let target =
-                    Target { address: reach.address.to_string(), port: 22, user: LOGIN_USER.to_owned() };
-                Ok(Route::direct(target, auth, self.host_keys(node)?))
-            }
+        if let Some(machine) = &reach.existing {
+            return self.ssh.route(machine).map_err(|error| classify(&error, false));
         }
+        let keyring = self.trust.keyring().map_err(|error| denied(&error))?;
+        let key = keyring.ssh_key().map_err(|error| denied(&error))?;
+        let auth = self.ssh.auth.clone().without_agent().with_files([]).with_key(key);
+        let target = Target { address: reach.address.to_string(), port: 22, user: LOGIN_USER.to_owned() };
+        Ok(Route::direct(target, auth, self.host_keys(node)?))
     }
 
     /// The host keys that the node proved when it joined; before that, those that it can prove with its token.
@@ -71,11 +68,11 @@ impl HostKeyProof for Proof {
 /// What an SSH failure means. While a machine boots, its login user may not be there yet.
 pub(super) fn classify(error: &SshError, booting: bool) -> Failure {
     let class = match error.kind() {
-        SshErrorKind::Unreachable if booting => FailureClass::NotReady,
-        SshErrorKind::Unreachable | SshErrorKind::TimedOut | SshErrorKind::Lost => FailureClass::Transient,
-        SshErrorKind::Refused if booting => FailureClass::NotReady,
+        SshErrorKind::Unreachable | SshErrorKind::Refused if booting => FailureClass::NotReady,
         SshErrorKind::Refused | SshErrorKind::HostKey => FailureClass::Denied,
-        SshErrorKind::Command => FailureClass::Transient,
+        SshErrorKind::Unreachable | SshErrorKind::TimedOut | SshErrorKind::Lost | SshErrorKind::Command => {
+            FailureClass::Transient
+        }
         SshErrorKind::Local => FailureClass::Invalid,
     };
     let failure = Failure::new(class, chain(error));
