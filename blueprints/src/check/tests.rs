@@ -1,3 +1,5 @@
+//! What checking finds where it takes more than one value to judge.
+
 use crate::blueprint::{Blueprint, Limits};
 use crate::check::check;
 use crate::document::{Code, Findings, Severity, read};

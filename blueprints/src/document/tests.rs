@@ -1,3 +1,5 @@
+//! Reading finds everything that is wrong at once, each with its place.
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

@@ -1,3 +1,5 @@
+//! Formatting changes the layout and nothing else: meaning and comments stay.
+
 use proptest::prelude::*;
 
 use super::format;
