@@ -1,0 +1,177 @@
+//! The command line as a person meets it: help, answers, errors and exit codes, run as the real program.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+const SMALL: &str = "\
+apiVersion: castrum/v1
+name: small
+sites: { here: { provider: sim } }
+groups:
+  masters: { role: master, count: 1 }
+  agents: { role: agent, count: 2 }
+stack: { name: swarm }
+";
+
+fn castrum(folder: &Path, words: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_castrum"))
+        .args(words)
+        .current_dir(folder)
+        .env_clear()
+        .env("HOME", folder)
+        .env("PATH", "/usr/bin:/bin")
+        .stdin(Stdio::null())
+        .output()
+        .expect("castrum runs")
+}
+
+fn folder(blueprint: &str) -> TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("cluster.yaml"), blueprint).expect("written");
+    folder
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("UTF-8")
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().expect("castrum ended by itself")
+}
+
+#[test]
+fn every_command_has_help() {
+    let folder = folder(SMALL);
+    let commands = [
+        "",
+        "init",
+        "validate",
+        "fmt",
+        "explain",
+        "plan",
+        "apply",
+        "status",
+        "wait-for",
+        "get",
+        "events",
+        "timeline",
+        "graph",
+        "node",
+        "node ssh",
+        "node logs",
+        "destroy",
+        "completion",
+    ];
+    let mut all = String::new();
+    for command in commands {
+        let mut words: Vec<&str> = command.split_whitespace().collect();
+        words.push("--help");
+        let output = castrum(folder.path(), &words);
+        assert_eq!(code(&output), 0, "{command}");
+        all.push_str(&format!("$ castrum {}\n{}\n", words.join(" "), text(&output.stdout)));
+    }
+    insta::assert_snapshot!("help", all);
+}
+
+#[test]
+fn a_plan_shows_every_round_and_changes_nothing() {
+    let folder = folder(SMALL);
+    let output = castrum(folder.path(), &["plan"]);
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    insta::assert_snapshot!("plan", text(&output.stdout));
+    let again = castrum(folder.path(), &["plan"]);
+    assert_eq!(output.stdout, again.stdout);
+    assert_eq!(code(&castrum(folder.path(), &["plan", "--detailed-exitcode"])), 2);
+    let files: Vec<_> =
+        std::fs::read_dir(folder.path()).expect("a folder").flatten().map(|f| f.file_name()).collect();
+    assert_eq!(files, ["cluster.yaml"], "a plan writes nothing");
+    let json: serde_json::Value =
+        serde_json::from_slice(&castrum(folder.path(), &["plan", "-o", "json"]).stdout).expect("JSON");
+    assert_eq!(json["format_version"], 1);
+}
+
+#[test]
+fn a_wrong_blueprint_is_shown_with_every_finding_at_its_place() {
+    let folder = folder(
+        "apiVersion: castrum/v1\nname: Small\nsites: {here: {provider: sim}}\ngroups:\n  masters: {rolle: master, count: 2}\n",
+    );
+    let output = castrum(folder.path(), &["validate"]);
+    assert_eq!(code(&output), 10);
+    insta::assert_snapshot!("findings", text(&output.stderr));
+    let json = castrum(folder.path(), &["validate", "-o", "json"]);
+    let value: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON");
+    assert!(value["findings"].as_array().is_some_and(|findings| findings.len() >= 3), "{value}");
+    for command in ["plan", "apply", "destroy", "status"] {
+        assert_eq!(code(&castrum(folder.path(), &[command])), 10, "{command}");
+    }
+}
+
+#[test]
+fn errors_say_what_where_and_what_would_help() {
+    let folder = folder(SMALL);
+    let cases: [(&[&str], i32); 9] = [
+        (&["status"], 1),
+        (&["apply"], 64),
+        (&["plan", "nowhere.yaml"], 10),
+        (&["frobnicate"], 64),
+        (&["get", "noodles"], 64),
+        (&["explain", "groups.cuont"], 64),
+        (&["wait-for", "heathy"], 64),
+        (&["init"], 1),
+        (&["timeline"], 1),
+    ];
+    let mut all = String::new();
+    for (words, wanted) in cases {
+        let output = castrum(folder.path(), words);
+        assert_eq!(code(&output), wanted, "{words:?}: {}", text(&output.stderr));
+        assert!(output.stdout.is_empty(), "errors are not data: {words:?}");
+        all.push_str(&format!("$ castrum {}   # {wanted}\n{}\n", words.join(" "), text(&output.stderr)));
+    }
+    insta::assert_snapshot!("errors", all);
+}
+
+#[test]
+fn a_new_blueprint_is_valid_and_in_its_usual_form() {
+    let folder = tempfile::tempdir().expect("a folder");
+    assert_eq!(code(&castrum(folder.path(), &["init", "--provider", "sim"])), 0);
+    assert_eq!(code(&castrum(folder.path(), &["validate"])), 0);
+    assert_eq!(code(&castrum(folder.path(), &["fmt", "--check"])), 0);
+}
+
+#[test]
+fn settings_of_the_stack_are_checked_before_anything_is_made() {
+    let wrong =
+        SMALL.replace("{ name: swarm }", "{ name: swarm, settings: { prometheus: { retantion: 7d } } }");
+    let folder = folder(&wrong);
+    let output = castrum(folder.path(), &["plan"]);
+    assert_eq!(code(&output), 10);
+    assert!(text(&output.stderr).contains("did you mean `retention`"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn completions_are_written_for_every_shell() {
+    let folder = folder(SMALL);
+    for shell in ["bash", "zsh", "fish"] {
+        let output = castrum(folder.path(), &["completion", shell]);
+        assert!(code(&output) == 0 && text(&output.stdout).contains("castrum"), "{shell}");
+    }
+}
+
+#[test]
+fn a_simulated_cluster_is_made_applied_again_and_destroyed() {
+    let folder = folder(SMALL);
+    let apply = castrum(folder.path(), &["apply", "--yes", "-o", "json"]);
+    assert_eq!(code(&apply), 0, "{}", text(&apply.stderr));
+    let last = text(&apply.stdout).lines().last().map(|line| serde_json::from_str::<serde_json::Value>(line));
+    assert_eq!(last.expect("events").expect("JSON")["event"], "run-finished");
+    let saved = castrum(folder.path(), &["plan", "--out", "saved.plan"]);
+    assert_eq!(code(&saved), 0, "{}", text(&saved.stderr));
+    let changed = SMALL.replace("count: 2", "count: 3");
+    std::fs::write(folder.path().join("cluster.yaml"), changed).expect("written");
+    assert_eq!(code(&castrum(folder.path(), &["apply", "--yes", "saved.plan"])), 13, "the plan is stale");
+    let destroyed = castrum(folder.path(), &["destroy", "--yes"]);
+    assert_eq!(code(&destroyed), 0, "{}", text(&destroyed.stderr));
+    assert_eq!(code(&castrum(folder.path(), &["destroy", "--yes"])), 0);
+}
