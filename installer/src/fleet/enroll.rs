@@ -99,8 +99,9 @@ impl Node<'_> {
             if reach.existing.is_none() {
                 let message =
                     format!("{node} has lost its join token, and no certificate has been issued to it");
-                return Err(Failure::new(FailureClass::Denied, message)
-                    .with_hint(format!("replace the machine: `castrum node replace {node}`")));
+                return Err(Failure::new(FailureClass::Denied, message).with_hint(
+                    "remove its machine at the place that it is in; the next apply makes it anew",
+                ));
             }
             let offered = trust.offer(std::slice::from_ref(node)).map_err(|error| denied(&error))?;
             if let Some((token, _)) = offered.get(node) {
