@@ -1,0 +1,92 @@
+//! The main way, whole: made, made again, worked with, hurt, switched off and on, and removed without trace.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use castrum_provider::PowerState;
+
+use crate::canary::{Argv, Canary};
+use crate::world::{LARGE, Running, World, program};
+
+const SETTLE: Duration = Duration::from_secs(90);
+
+#[test]
+fn one_blueprint_becomes_a_cluster_that_works_survives_and_goes_without_trace() {
+    let world = World::new("full", LARGE, "");
+    let argv = Argv::watch();
+    let made = world.start(&["-vv", "apply", "--yes"]).wait(crate::world::APPLY);
+    let argv = argv.seen();
+    assert_eq!(made.code, 0, "apply has failed\n{}", made.tail());
+    eprintln!("healthy after {:?}", made.took);
+    all_are_healthy(&world);
+    world.assert_nothing_double();
+    Canary::of(&world).stays_hidden(&world, &made, &argv);
+    a_second_apply_changes_nothing(&world);
+    work_is_done(&world);
+    a_killed_agent_comes_back_and_nothing_restarts(&world);
+    a_reboot_needs_no_installer(&world);
+    work_is_done(&world);
+    world.destroy_well();
+    let again = world.start(&["destroy", "--yes"]).wait(SETTLE);
+    assert_eq!(again.code, 0, "a second destroy has failed\n{}", again.tail());
+}
+
+fn all_are_healthy(world: &World) {
+    let nodes: Vec<&str> = world.nodes().iter().map(String::as_str).collect();
+    world.await_healthy(Duration::from_secs(10), &nodes, |_| true);
+    let status = world.start(&["status", "--output", "json"]).wait(SETTLE);
+    assert_eq!(status.code, 0, "{}", status.tail());
+    let _: serde_json::Value = serde_json::from_str(&status.stdout).expect("status is JSON");
+}
+
+fn a_second_apply_changes_nothing(world: &World) {
+    let before = world.units();
+    let ran = world.apply_well();
+    assert_eq!(world.journal().last_steps(), Vec::<String>::new(), "a second apply did something");
+    assert!(ran.took < Duration::from_secs(10), "a second apply took {:?}", ran.took);
+    assert_eq!(world.units(), before, "a second apply restarted something");
+}
+
+fn work_is_done(world: &World) {
+    let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("workload.sh"));
+    command.arg(program()).arg(world.blueprint()).env("XDG_CONFIG_HOME", world.dir().join("config"));
+    let ran = Running::start(command, world.dir()).wait(Duration::from_secs(120));
+    assert_eq!(ran.code, 0, "the workload was not carried\n{}", ran.tail());
+    for proof in ["hello-1 hello-2", "job        completed"] {
+        assert!(ran.stdout.contains(proof), "no `{proof}`\n{}", ran.tail());
+    }
+}
+
+fn a_killed_agent_comes_back_and_nothing_restarts(world: &World) {
+    let agent = |unit: &str| unit == "castrum-agent.service";
+    let before = world.units();
+    let started = started(world);
+    let nodes = ["masters-1", "agents-1"];
+    for node in nodes {
+        world.on(node, "sudo systemctl kill --signal=KILL castrum-agent.service");
+    }
+    world.await_healthy(SETTLE, &nodes, |status| started[status.node.as_str()] < status.started_at.0);
+    let after = world.units();
+    for ((node, unit), start) in &before {
+        let same = after.get(&(node.clone(), unit.clone())) == Some(start);
+        let killed = agent(unit) && nodes.contains(&node.as_str());
+        assert_eq!(same, !killed, "{unit} on {node}");
+    }
+}
+
+fn a_reboot_needs_no_installer(world: &World) {
+    let started = started(world);
+    let nodes: Vec<&str> = world.nodes().iter().map(String::as_str).collect();
+    world.set_power(&nodes, PowerState::Off);
+    world.set_power(&nodes, PowerState::On);
+    world.await_healthy(SETTLE * 2, &nodes, |status| started[status.node.as_str()] < status.started_at.0);
+    world.apply_well();
+    assert_eq!(world.journal().last_steps(), Vec::<String>::new(), "an apply after a reboot did something");
+    world.assert_nothing_double();
+}
+
+/// When each agent's process started.
+fn started(world: &World) -> std::collections::BTreeMap<String, u64> {
+    world.statuses().into_iter().map(|(node, heard)| (node, heard.status.started_at.0)).collect()
+}
