@@ -75,12 +75,14 @@ fn sentence(what: &What, at: Timestamp) -> Option<(Tone, String)> {
         What::StepStarted { id, reason } => (Tone::Dim, format!("> {id}: {reason}")),
         What::StepDone { id, outcome } => (Tone::Plain, format!("done {id}: {outcome}")),
         What::StepFailed { id, message, hint, retry_at } => {
-            let again = match retry_at {
-                Some(retry) => format!("; tried again in {}", duration(retry.since(at))),
-                None => "; not tried again".to_owned(),
-            };
             let hint = hint.as_ref().map_or(String::new(), |hint| format!(" (hint: {hint})"));
-            (Tone::Bad, format!("FAILED {id}: {message}{again}{hint}"))
+            match retry_at {
+                Some(retry) => {
+                    let again = duration(retry.since(at));
+                    (Tone::Warn, format!("tried {id}: {message}; again in {again}{hint}"))
+                }
+                None => (Tone::Bad, format!("FAILED {id}: {message}{hint}")),
+            }
         }
         What::NodeAdmitted { node } => {
             (Tone::Plain, format!("{node} proved its token and has its certificate"))

@@ -134,12 +134,12 @@ impl Inner {
         let few = self.opts.nodes <= MANY;
         match what {
             What::RunStarted { .. }
-            | What::StepFailed { .. }
             | What::NodeRefused { .. }
             | What::SetAside { .. }
             | What::Notice { .. }
             | What::Interrupted
             | What::RunFinished { .. } => true,
+            What::StepFailed { .. } => self.state.tells_failure(),
             What::StepDone { .. } | What::NodeHeard { .. } => few,
             What::ComponentPhase { phase, .. } => *phase == Phase::Failing || few && *phase == Phase::Healthy,
             What::Looked { blind, .. } => *blind > 0,

@@ -125,12 +125,38 @@ impl Timeline {
 }
 
 impl Lane {
+    /// The components, in the order in which they began, each with all its spans.
+    pub(super) fn components(&self) -> Vec<(&str, Vec<&Span>)> {
+        let mut all: Vec<(&str, Vec<&Span>)> = Vec::new();
+        for span in self.spans.iter().filter(|span| span.kind == Kind::Component) {
+            match all.iter_mut().find(|(label, _)| *label == span.label) {
+                Some((_, spans)) => spans.push(span),
+                None => all.push((&span.label, vec![span])),
+            }
+        }
+        all
+    }
+
     /// From the first to the last of the spans of a kind, if there are any; the end is open if one of them is.
     pub(super) fn extent(&self, kind: Kind) -> Option<(Timestamp, Timestamp, bool)> {
         let spans = || self.spans.iter().filter(|span| span.kind == kind);
         let start = spans().map(|span| span.start).min()?;
         let end = spans().map(|span| span.end).max()?;
-        Some((start, end, spans().any(|span| span.close != Close::Done)))
+        Some((start, end, spans().any(|span| span.close == Close::Open || self.failed(span))))
+    }
+
+    /// Whether a span failed, and what it was for did not succeed after that either.
+    pub(super) fn failed(&self, span: &Span) -> bool {
+        let purpose = |span: &Span| span.label.split(" generation ").next().map(str::to_owned);
+        let overcome = |later: &Span| {
+            later.close == Close::Done && later.start >= span.end && purpose(later) == purpose(span)
+        };
+        span.close == Close::Failed && !self.spans.iter().any(overcome)
+    }
+
+    /// Whether something did not end well.
+    pub(super) fn is_bad(&self) -> bool {
+        self.spans.iter().any(|span| span.close == Close::Open || self.failed(span))
     }
 }
 

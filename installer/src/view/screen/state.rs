@@ -33,8 +33,13 @@ pub(super) struct State {
     by_phase: BTreeMap<Phase, usize>,
     blocked: Vec<Blocked>,
     debt: usize,
-    failures: usize,
+    /// Steps that failed and are tried again: since when, or when that was last told.
+    retried: BTreeMap<String, Timestamp>,
+    tell_failure: bool,
 }
+
+/// What is tried again is told when it has not worked for so long: a machine that still boots refuses a few times.
+const PATIENCE_MS: u64 = 15_000;
 
 #[derive(Debug)]
 struct Transfer {
@@ -74,8 +79,8 @@ impl State {
             }
             What::StepProgress { id, done, total } => self.progress(id, (*done, *total), event.at),
             What::StepDone { id, .. } => self.step_done(id),
-            What::StepFailed { id, .. } => {
-                self.failures += 1;
+            What::StepFailed { id, retry_at, .. } => {
+                self.failed(id, retry_at.is_some(), event.at);
                 self.steps.remove(id);
                 self.transfers.remove(id);
             }
@@ -103,7 +108,21 @@ impl State {
         }
     }
 
+    fn failed(&mut self, id: &str, again: bool, at: Timestamp) {
+        let since = self.retried.entry(id.to_owned()).or_insert(at);
+        self.tell_failure = !again || at.since(*since) >= PATIENCE_MS;
+        if self.tell_failure {
+            *since = at;
+        }
+    }
+
+    /// Whether the failure that was just taken in has a line of its own.
+    pub(super) fn tells_failure(&self) -> bool {
+        self.tell_failure
+    }
+
     fn step_done(&mut self, id: &str) {
+        self.retried.remove(id);
         self.steps.remove(id);
         self.transfers.remove(id);
         if let Some(node) = node_in(id).filter(|_| id.starts_with("ensure ")) {
@@ -144,8 +163,8 @@ impl State {
                 parts.push(format!("{count} {word}"));
             }
         }
-        if self.failures > 0 {
-            parts.push(counted(self.failures, "failed try"));
+        if !self.retried.is_empty() {
+            parts.push(format!("{} tried again", self.retried.len()));
         }
         parts.join(" | ")
     }

@@ -225,3 +225,16 @@ fn many_nodes_do_not_flood_the_screen() {
     assert!(out.text().lines().count() < 10, "{}", out.text());
     assert!(out.text().contains("10000/10000 heard"), "{}", out.text());
 }
+
+#[test]
+fn what_is_tried_again_is_told_when_it_does_not_work_for_long() {
+    let (out, mut screen) = screen(false, 80);
+    let mut failed = |ms: u64, again: bool| {
+        let retry_at = again.then_some(Timestamp(T + ms + 500));
+        let (id, message) = ("enroll masters-1".to_owned(), "connection refused".to_owned());
+        screen.hear(&at(ms, What::StepFailed { id, message, hint: None, retry_at }));
+        out.text().lines().count()
+    };
+    assert_eq!([failed(0, true), failed(1_000, true), failed(14_000, true)], [0, 0, 0]);
+    assert_eq!([failed(16_000, true), failed(17_000, true), failed(18_000, false)], [1, 1, 2]);
+}

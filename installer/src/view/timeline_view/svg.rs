@@ -150,10 +150,12 @@ fn lane_rows(lane: &Lane, detailed: bool, critical: &dyn Fn(usize) -> bool) -> V
     let (mut first, mut rows) = (Row { label, indent: false, bars: Vec::new() }, Vec::new());
     for (place, span) in lane.spans.iter().enumerate() {
         let bars = bars(lane, span, critical(place));
-        if span.kind == Kind::Component {
-            rows.push(Row { label: span.label.clone(), indent: true, bars });
-        } else {
+        if span.kind != Kind::Component {
             first.bars.extend(bars);
+        } else if let Some(row) = rows.iter_mut().find(|row: &&mut Row| row.label == span.label) {
+            row.bars.extend(bars);
+        } else {
+            rows.push(Row { label: span.label.clone(), indent: true, bars });
         }
     }
     rows.insert(0, first);
@@ -165,7 +167,7 @@ fn bars(lane: &Lane, span: &Span, critical: bool) -> Vec<Drawn> {
     let name = if lane.name.is_empty() { String::new() } else { format!(" on {}", lane.name) };
     if span.kind != Kind::Component {
         let class = match (span.close, span.kind) {
-            (Close::Failed, _) => "fail",
+            (Close::Failed, _) if lane.failed(span) => "fail",
             (_, Kind::Machine) => "machine",
             (_, Kind::Boot) => "boot",
             _ => "step",
@@ -208,8 +210,10 @@ fn draw(out: &mut String, timeline: &Timeline, row: &Row, y: u64) {
     for bar in &row.bars {
         let (from, to) = (x(timeline, bar.from), x(timeline, bar.to));
         let open = if bar.open { " open" } else { "" };
-        let place =
-            format!("x=\"{from}\" y=\"{}\" width=\"{}\" height=\"{}\"", y + 3, (to - from).max(2), ROW - 6);
+        // Steps lie within what they are for: they are drawn as a thin line at its foot.
+        let (top, height) = if bar.class == "step" { (ROW - 6, 4) } else { (3, ROW - 6) };
+        let (top, width) = (y + top, (to - from).max(2));
+        let place = format!("x=\"{from}\" y=\"{top}\" width=\"{width}\" height=\"{height}\"");
         let _ = writeln!(
             out,
             "<rect class=\"{}{open}\" {place}><title>{}</title></rect>",

@@ -68,13 +68,10 @@ pub(crate) fn bars(timeline: &Timeline, detail: Detail, opts: &Opts) -> String {
         lines.extend(groups(timeline).iter().map(|(name, lanes)| scale.group(name, lanes)));
     } else {
         for (_, lane) in timeline.nodes() {
-            lines.push(scale.node(lane));
+            lines.push(scale.node(lane, lane.is_bad()));
             if detail == Detail::Components {
                 lines.extend(
-                    lane.spans
-                        .iter()
-                        .filter(|span| span.kind == Kind::Component)
-                        .map(|span| scale.component(span)),
+                    lane.components().into_iter().map(|(label, spans)| scale.component(label, &spans)),
                 );
             }
         }
@@ -133,9 +130,8 @@ impl Scale<'_> {
     }
 
     /// A node's machine, boot, and the time until the last of its components was healthy.
-    fn node(&self, lane: &Lane) -> Bar {
+    fn node(&self, lane: &Lane, bad: bool) -> Bar {
         let mut cells = self.blank();
-        let bad = lane.spans.iter().any(|span| span.close == Close::Failed);
         self.fill(&mut cells, lane);
         let end = lane.spans.iter().map(|span| span.end).max().unwrap_or(self.timeline.started);
         let took = duration(end.since(self.timeline.started));
@@ -160,20 +156,24 @@ impl Scale<'_> {
     fn group(&self, name: &str, lanes: &[&Lane]) -> Bar {
         let spans = lanes.iter().flat_map(|lane| lane.spans.iter().cloned()).collect();
         let all = Lane { name: format!("{name} ({})", lanes.len()), spans };
-        self.node(&all)
+        self.node(&all, lanes.iter().any(|lane| lane.is_bad()))
     }
 
-    fn component(&self, span: &Span) -> Bar {
+    /// A component, which may have been changed again after it was healthy.
+    fn component(&self, label: &str, spans: &[&Span]) -> Bar {
         let mut cells = self.blank();
-        let ends = span.phases.iter().skip(1).map(|(_, at)| *at).chain([span.end]);
-        for ((phase, from), to) in span.phases.iter().zip(ends) {
-            if *phase != Phase::Healthy {
-                self.paint(&mut cells, (*from, to), letter(*phase));
+        for span in spans {
+            let ends = span.phases.iter().skip(1).map(|(_, at)| *at).chain([span.end]);
+            for ((phase, from), to) in span.phases.iter().zip(ends) {
+                if *phase != Phase::Healthy {
+                    self.paint(&mut cells, (*from, to), letter(*phase));
+                }
             }
+            self.paint(&mut cells, (span.end, span.end), if span.close == Close::Done { '|' } else { '>' });
         }
-        self.paint(&mut cells, (span.end, span.end), if span.close == Close::Done { '|' } else { '>' });
-        let bad = span.close == Close::Failed;
-        Bar { name: format!("  {}", span.label), cells, took: duration(span.length()), bad }
+        let took = spans.iter().map(|span| span.length()).sum();
+        let bad = spans.last().is_some_and(|span| span.close == Close::Failed);
+        Bar { name: format!("  {label}"), cells, took: duration(took), bad }
     }
 }
 
@@ -208,10 +208,7 @@ pub(crate) fn critical_lines(timeline: &Timeline, opts: &Opts) -> String {
         let row = format!("{at:>9}  {:>7}  {}{place}{idle}", duration(span.length()), span.label);
         text.line(&wrap(&row, opts.width, 20));
     }
-    let open: Vec<_> = timeline
-        .nodes()
-        .filter(|(_, lane)| lane.spans.iter().any(|span| span.close != Close::Done))
-        .collect();
+    let open: Vec<_> = timeline.nodes().filter(|(_, lane)| lane.is_bad()).collect();
     if !open.is_empty() {
         let names = ranges(open.iter().map(|(_, lane)| lane.name.as_str()), 6);
         let line = format!("{} with something that did not end well: {names}", counted(open.len(), "node"));
