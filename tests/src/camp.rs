@@ -89,7 +89,10 @@ components:
 pub fn files() -> StackFiles {
     let files = [
         ("stack.yaml", STACK),
-        ("store.hbs", "quota: {{settings.quota}}\nmembers:\n{{#each masters}}- {{name}}={{address}}\n{{/each}}"),
+        (
+            "store.hbs",
+            "quota: {{settings.quota}}\nmembers:\n{{#each masters}}- {{name}}={{address}}\n{{/each}}",
+        ),
         ("runtime.hbs", "level = {{settings.level}}\n"),
         ("targets.hbs", "targets:\n{{#each nodes}}- {{address}}\n{{/each}}"),
         ("unit.hbs", "[Service]\nExecStart={{store}}/run --config {{config}}\nType=notify\n"),

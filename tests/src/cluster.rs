@@ -38,7 +38,8 @@ impl Cluster {
         lock.agent = Some(blob("agent"));
         for (component, declared) in &stack.components {
             let bundle = declared.source.as_ref().map(|_| blob(component.as_str()));
-            lock.components.insert(component.clone(), LockedComponent { bundle, ..LockedComponent::default() });
+            lock.components
+                .insert(component.clone(), LockedComponent { bundle, ..LockedComponent::default() });
         }
         let sim = Site { provider: "sim".to_owned(), settings: BTreeMap::new() };
         let blueprint = Blueprint {

@@ -3,3 +3,4 @@
 pub mod camp;
 pub mod cluster;
 pub mod rig;
+pub mod verdict;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use castrum::cancel::{Cancel, Canceller};
@@ -186,4 +187,10 @@ fn ticket(desired: &Desired, masters: &[Peer], node: &NodeName, joins: bool) -> 
     let token = JoinToken::parse(token.as_str()).expect("a digest is as long as a token");
     let keys = Vec::new();
     BootData::new(user_data(&UserData { node, authorized_keys: keys, token: &token, joins: boot.as_ref() }))
+}
+
+/// Runs on virtual time. Of that, no run takes more than some hours.
+pub fn on_sim(run: impl Future<Output = ()>) {
+    let limited = async { tokio::time::timeout(Duration::from_secs(6 * 3600), run).await };
+    castrum_provider_sim::runtime().expect("a runtime").block_on(limited).expect("every run ends");
 }

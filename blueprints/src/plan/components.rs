@@ -414,6 +414,7 @@ fn await_health(draft: &mut Draft<'_>, held: &Held<'_>, open: &[&ComponentName])
             node: Some(held.name.clone()),
         });
     }
+    await_manifest(draft, held);
     for name in open {
         let status = held.heard.status.components.get(*name);
         if status.is_some_and(|status| status.phase == Phase::Healthy) {
@@ -435,5 +436,31 @@ fn await_health(draft: &mut Draft<'_>, held: &Held<'_>, open: &[&ComponentName])
         } else {
             draft.wait(wait);
         }
+    }
+}
+
+/// What a node says is only then of the manifest that the masters hold for it when it has taken that up.
+fn await_manifest(draft: &mut Draft<'_>, held: &Held<'_>) {
+    let Some((seen, published)) = held.standing.seen.and_then(|seen| Some((seen, seen.published.as_ref()?)))
+    else {
+        return;
+    };
+    if held.heard.status.content.as_ref() == Some(&published.content) {
+        return;
+    }
+    let since = seen.published_at.unwrap_or(draft.now);
+    let wait = Wait {
+        subject: format!("node {}", held.name),
+        waits_for: format!("its agent to take up generation {}", published.generation),
+        last_seen: format!("it is at generation {}", held.heard.status.generation),
+        since,
+        node: Some(held.name.clone()),
+    };
+    if draft.overdue(since, draft.desired.limits.settle_seconds) {
+        let reason = format!("{} has not taken up generation {}", held.name, published.generation);
+        draft.debt(wait.subject.clone(), reason, since, Area::Platform);
+        draft.blocked_by_debt(wait);
+    } else {
+        draft.wait(wait);
     }
 }

@@ -3,7 +3,7 @@
 use super::draft::Wait;
 use super::{Action, Area, Blocked, Debt, Plan, Step};
 use crate::names::{ResourceKind, ResourcePath, Timestamp};
-use crate::observed::Observed;
+use crate::observed::{Observed, StepFailure};
 
 /// Plans the removal of what was seen. It needs no blueprint: what is ours is known by its label.
 pub fn plan_destroy(observed: &Observed, now: Timestamp) -> Plan {
@@ -11,13 +11,14 @@ pub fn plan_destroy(observed: &Observed, now: Timestamp) -> Plan {
     for path in observed.resources.keys() {
         let id = format!("remove {path}");
         if let Some(blocker) = blocker(observed, path) {
-            plan.blocked.push(blocked(Wait {
+            let wait = Wait {
                 subject: id,
                 waits_for: format!("{blocker} to be removed"),
                 last_seen: "it still exists".to_owned(),
                 since: observed.taken_at,
                 node: None,
-            }));
+            };
+            plan.blocked.push(blocked(wait, given_up(observed, path, now)));
             continue;
         }
         let step = Step { id, action: Action::Remove { path: path.clone() }, reason: "destroy".to_owned() };
@@ -33,19 +34,20 @@ pub fn plan_destroy(observed: &Observed, now: Timestamp) -> Plan {
 
 fn add(plan: &mut Plan, step: Step, observed: &Observed, now: Timestamp) {
     let Some(failure) = observed.failures.get(&step.id) else { return plan.steps.push(step) };
-    match failure.retry_at {
-        Some(at) if at <= now && failure.attempts < MAX_ATTEMPTS => plan.steps.push(step),
-        Some(at) if failure.attempts < MAX_ATTEMPTS => {
+    match failure.retry_at.filter(|_| !is_given_up(failure, now)) {
+        Some(at) if at <= now => plan.steps.push(step),
+        Some(at) => {
             plan.wake_at = Some(plan.wake_at.map_or(at, |held| held.min(at)));
-            plan.blocked.push(blocked(Wait {
+            let wait = Wait {
                 subject: step.id,
                 waits_for: "its next try".to_owned(),
                 last_seen: failure.message.clone(),
                 since: failure.first,
                 node: None,
-            }));
+            };
+            plan.blocked.push(blocked(wait, false));
         }
-        _ => {
+        None => {
             let reason = format!("{} (tried {} times)", failure.message, failure.attempts);
             plan.debt.push(Debt {
                 subject: step.id,
@@ -57,8 +59,12 @@ fn add(plan: &mut Plan, step: Step, observed: &Observed, now: Timestamp) {
     }
 }
 
-/// How often a removal is tried before it is left unconfirmed: a destroy always ends.
-const MAX_ATTEMPTS: u32 = 6;
+/// How long a removal is tried before it is left unconfirmed: a destroy always ends.
+const PATIENCE_MS: u64 = 300_000;
+
+fn is_given_up(failure: &StepFailure, now: Timestamp) -> bool {
+    failure.retry_at.is_none() || now.since(failure.first) >= PATIENCE_MS
+}
 
 /// The resource of the same site that must go first: a later kind of the order in which things are made.
 fn blocker<'a>(observed: &'a Observed, path: &ResourcePath) -> Option<&'a ResourcePath> {
@@ -68,7 +74,14 @@ fn blocker<'a>(observed: &'a Observed, path: &ResourcePath) -> Option<&'a Resour
     observed.resources.keys().rfind(|other| other.site == path.site && other.kind > path.kind)
 }
 
-fn blocked(wait: Wait) -> Blocked {
+/// Whether something that must go first will not go in this run.
+fn given_up(observed: &Observed, path: &ResourcePath, now: Timestamp) -> bool {
+    let first = observed.resources.keys().filter(|other| other.site == path.site && other.kind > path.kind);
+    let mut failures = first.filter_map(|other| observed.failures.get(&format!("remove {other}")));
+    failures.any(|failure| is_given_up(failure, now))
+}
+
+fn blocked(wait: Wait, by_debt: bool) -> Blocked {
     let Wait { subject, waits_for, last_seen, since, node } = wait;
-    Blocked { subject, waits_for, since, last_seen, node, by_debt: false }
+    Blocked { subject, waits_for, since, last_seen, node, by_debt }
 }

@@ -1,10 +1,10 @@
 //! A world: everything that exists in all simulated sites of one cluster, for as long as the process or its file lives.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use castrum_blueprints::names::{ClusterId, ComponentName, NodeName, Timestamp};
+use castrum_blueprints::names::{ClusterId, ComponentName, NodeName, ResourcePath, Timestamp};
 use castrum_blueprints::node::UnitState;
 use castrum_provider::{Clock, Fleet};
 use tokio::sync::Notify;
@@ -97,6 +97,11 @@ impl World {
                 agents: state.nodes.values().filter(|node| node.is_awake()).count(),
             }
         })
+    }
+
+    /// The labels of everything that exists.
+    pub fn resources(&self) -> BTreeSet<ResourcePath> {
+        self.look(|state| state.place.resources.keys().cloned().collect())
     }
 
     /// What every node runs, in words that do not depend on when or in which order it came about.
