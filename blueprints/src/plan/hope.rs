@@ -82,7 +82,7 @@ impl<'a> Hope<'a> {
     /// Whether enough nodes can still be healthy with `name` for whoever requires it from elsewhere.
     fn can_suffice(&self, survey: &Survey<'a>, name: &ComponentName, quorum: bool) -> bool {
         let (_, (carriers, aside, _)) = survey.place_of(name);
-        let lost = self.hopeless.get(name).map_or(0, |nodes| nodes.len());
+        let lost = self.hopeless.get(name).map_or(0, BTreeSet::len);
         carriers.saturating_sub(lost) >= Survey::needed(carriers, aside, quorum)
     }
 

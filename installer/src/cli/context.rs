@@ -132,19 +132,6 @@ impl Context {
         trust.map(Arc::new).map_err(|error| Fault::of(code::ERROR, &error).hint(error.remedy()))
     }
 
-    /// The nodes: those of a simulated place, or the real ones.
-    pub fn fleet(
-        &self,
-        cluster: &ClusterId,
-        sites: &Sites,
-        trust: &Arc<Trust>,
-    ) -> Result<Arc<dyn Fleet>, Fault> {
-        match sites.0.values().find_map(|provider| provider.fleet()) {
-            Some(fleet) => Ok(fleet),
-            None => Ok(Arc::new(real_fleet(cluster, trust)?)),
-        }
-    }
-
     /// Renders every component once, so that a wrong setting is found before anything is made.
     fn try_render(&self, document: &Document) -> Result<(), Fault> {
         use castrum_blueprints::render::{RenderError, Renderer};
@@ -163,6 +150,14 @@ impl Context {
             }
             Err(error) => Err(Fault::of(code::BLUEPRINT, &error)),
         }
+    }
+}
+
+/// The nodes: those of a simulated place, or the real ones.
+pub fn fleet(cluster: &ClusterId, sites: &Sites, trust: &Arc<Trust>) -> Result<Arc<dyn Fleet>, Fault> {
+    match sites.0.values().find_map(|provider| provider.fleet()) {
+        Some(fleet) => Ok(fleet),
+        None => Ok(Arc::new(real_fleet(cluster, trust)?)),
     }
 }
 

@@ -16,7 +16,7 @@ use ring::rand::SystemRandom;
 use serde::{Deserialize, Serialize};
 
 use super::args::{Apply, Destroy, Format, Global, Plan as PlanArgs};
-use super::context::{Context, assumed_lock, cache, clock};
+use super::context::{Context, assumed_lock, cache, clock, fleet};
 use super::fault::{Fault, code};
 use super::nobody::Nobody;
 use super::output::{self, print, print_json};
@@ -50,7 +50,7 @@ pub(super) async fn preview(context: &Context, lock: Option<Lock>) -> Result<Pre
         .then(|| context.trust(&lock.cluster))
         .transpose()?;
     let fleet: Arc<dyn Fleet> = match &trust {
-        Some(trust) => context.fleet(&lock.cluster, &sites, trust)?,
+        Some(trust) => fleet(&lock.cluster, &sites, trust)?,
         None => Arc::new(Nobody),
     };
     let observed = if exists {
@@ -83,7 +83,7 @@ pub(super) fn watch(context: &Context, lock: &Lock) -> Result<Watched, Fault> {
     let sites = context.sites(&lock.cluster)?;
     let desired = context.desired(&assumed_lock(context, Some(lock.clone())), &sites)?;
     let trust = context.trust(&lock.cluster)?;
-    let (fleet, clock) = (context.fleet(&lock.cluster, &sites, &trust)?, clock(&sites));
+    let (fleet, clock) = (fleet(&lock.cluster, &sites, &trust)?, clock(&sites));
     let events = Events::new("look", Arc::clone(&clock), Vec::new());
     let (_, cancel) = Cancel::new();
     let engine = Engine { sites, fleet, clock, project: Arc::new(Nobody), events, cancel };
@@ -238,7 +238,7 @@ impl Started {
         project.write_lock(&lock).map_err(|error| Fault::of(code::ERROR, &error))?;
         let sites = context.sites(&lock.cluster)?;
         let desired = context.desired(&lock, &sites)?;
-        let (fleet, clock) = (context.fleet(&lock.cluster, &sites, &trust)?, clock(&sites));
+        let (fleet, clock) = (fleet(&lock.cluster, &sites, &trust)?, clock(&sites));
         let (cancel, interrupts) = interruptible();
         let project: Arc<dyn ProjectPort> = Arc::new(TrustedProject { trust, project: Arc::clone(project) });
         let engine = Engine { sites, fleet, clock, project, events, cancel };
