@@ -3,4 +3,5 @@
 pub mod camp;
 pub mod cluster;
 pub mod rig;
+pub mod sketch;
 pub mod verdict;

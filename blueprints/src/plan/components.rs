@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::changes::Changes;
 use super::depot::{self, Depot};
 use super::draft::{Draft, Wait};
 use super::hope::{self, Hope};
@@ -72,7 +73,7 @@ pub(super) fn plan<'a>(
     let survey = Survey::of(draft, standings, depot);
     let hope = Hope::of(draft, standings, &survey);
     found(draft, standings, &survey);
-    let mut changes = Changes::of(standings, &hope);
+    let mut changes = Changes::of(desired, standings, &hope);
     for (name, standing) in standings {
         let (Some(heard), Some(node)) = (standing.heard, context(name, standing)) else { continue };
         let held = Held { name, standing, heard };
@@ -327,51 +328,7 @@ fn content(
     Ok(content)
 }
 
-/// Which nodes are being changed, so that masters go one at a time and agents in bounded batches.
-struct Changes<'a> {
-    masters: BTreeSet<NodeName>,
-    agents: BTreeSet<NodeName>,
-    hope: &'a Hope<'a>,
-}
-
-impl<'a> Changes<'a> {
-    /// An agent that is set aside holds up no other; a master does, since a quorum misses it already.
-    fn of(standings: &Standings<'_>, hope: &'a Hope<'a>) -> Self {
-        let mut changes = Self { masters: BTreeSet::new(), agents: BTreeSet::new(), hope };
-        let counts = |s: &Standing<'_>| s.node.role == Role::Master || (s.heard.is_some() && !s.set_aside);
-        for (name, standing) in standings.iter().filter(|(_, s)| counts(s) && !is_settled(s)) {
-            changes.of_role(standing.node.role).insert((*name).clone());
-        }
-        changes
-    }
-
-    fn of_role(&mut self, role: Role) -> &mut BTreeSet<NodeName> {
-        if role == Role::Master { &mut self.masters } else { &mut self.agents }
-    }
-
-    /// Whether `node` may be changed now: it is unsettled itself, or there is room for one more. If not: whether the
-    /// others may still make room in this run.
-    fn admit(&mut self, node: &NodeName, role: Role, agents_at_once: u32) -> Result<(), bool> {
-        let room = if role == Role::Master { 1 } else { agents_at_once as usize };
-        let hope = self.hope;
-        let unsettled = self.of_role(role);
-        if !unsettled.contains(node) && unsettled.len() >= room {
-            return Err(unsettled.iter().any(|other| !hope.is_stuck(other)));
-        }
-        unsettled.insert(node.clone());
-        Ok(())
-    }
-}
-
-fn is_settled(standing: &Standing<'_>) -> bool {
-    let Some(heard) = standing.heard else { return false };
-    let published = standing.seen.and_then(|seen| seen.published.as_ref());
-    let healthy = heard.status.components.values().all(|component| component.phase == Phase::Healthy);
-    healthy && published.is_none_or(|published| heard.status.content.as_ref() == Some(&published.content))
-}
-
-fn publish(draft: &mut Draft<'_>, held: &Held<'_>, content: &Content, changes: &mut Changes<'_>) {
-    let desired = draft.desired;
+fn publish<'a>(draft: &mut Draft<'_>, held: &Held<'a>, content: &Content, changes: &mut Changes<'a>) {
     let published = held.standing.seen.and_then(|seen| seen.published.as_ref());
     let held_content = published.map(|p| &p.content).or(held.heard.status.content.as_ref());
     let nothing_yet = held_content.is_none() && content.components.is_empty();
@@ -379,12 +336,11 @@ fn publish(draft: &mut Draft<'_>, held: &Held<'_>, content: &Content, changes: &
         return;
     }
     let status = &held.heard.status.components;
-    let differs = content
-        .components
-        .iter()
-        .any(|r| status.get(&r.manifest.name).is_some_and(|s| s.applied != r.digest));
-    if differs
-        && let Err(hope) = changes.admit(held.name, held.standing.node.role, desired.limits.agents_at_once)
+    let differs = |r: &&Rendered| status.get(&r.manifest.name).is_some_and(|s| s.applied != r.digest);
+    let differing: Vec<&ComponentName> =
+        content.components.iter().filter(differs).map(|r| &r.manifest.name).collect();
+    if !differing.is_empty()
+        && let Err(hope) = changes.admit(held.name, &differing)
     {
         let wait = Wait {
             subject: format!("change of {}", held.name),
@@ -397,7 +353,7 @@ fn publish(draft: &mut Draft<'_>, held: &Held<'_>, content: &Content, changes: &
     }
     let generation = published.map_or(0, |p| p.generation).max(held.heard.status.generation) + 1;
     let manifest = Manifest { generation, ..content.manifest.clone() };
-    let reason = if differs { "its components change" } else { "components have opened" };
+    let reason = if !differing.is_empty() { "its components change" } else { "components have opened" };
     let id = format!("publish {}@{generation}", held.name);
     let action = Action::Publish { manifest: Arc::new(manifest), content: content.digest.clone() };
     draft.step(id, action, reason);

@@ -11,6 +11,7 @@
 //! There is no graph of unknowns: what cannot be known yet is [`Blocked`] this round, and the next round sees more. A
 //! node that does not come is [`Debt`]: it is shown, and it does not hold up the others.
 
+mod changes;
 mod components;
 mod depot;
 mod destroy;
