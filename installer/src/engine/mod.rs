@@ -22,7 +22,7 @@ use castrum_blueprints::desired::Desired;
 use castrum_blueprints::event::What;
 use castrum_blueprints::names::{ComponentName, NodeName, Timestamp};
 use castrum_blueprints::observed::Observed;
-use castrum_blueprints::plan::{Debt, Plan, Planner, Progress, Step, plan_destroy};
+use castrum_blueprints::plan::{Action, Debt, Plan, Planner, Progress, Step, plan_destroy};
 use castrum_blueprints::render::RenderError;
 use castrum_blueprints::wire::Published;
 use castrum_provider::{Change, Clock, Fleet, News, Reach};
@@ -305,7 +305,7 @@ impl<'e> Run<'e> {
     fn fresh(&mut self, plan: &Plan) -> Vec<Step> {
         let mut fresh = Vec::new();
         for step in &plan.steps {
-            if self.under_way.insert(step.id.clone()) {
+            if !self.overtakes(step) && self.under_way.insert(step.id.clone()) {
                 self.engine
                     .events
                     .say(What::StepStarted { id: step.id.clone(), reason: step.reason.clone() });
@@ -315,15 +315,24 @@ impl<'e> Run<'e> {
         fresh
     }
 
+    /// A manifest waits for the one before it: sent at the same time, the newer could come first, and the older be refused.
+    fn overtakes(&self, step: &Step) -> bool {
+        let Action::Publish { manifest, .. } = &step.action else { return false };
+        let others = format!("publish {}@", manifest.node);
+        let first = self.under_way.range(others.clone()..).next();
+        first.is_some_and(|id| id.starts_with(&others))
+    }
+
     /// Waits for whatever is first, and takes in all that came with it.
     async fn wait(&mut self, plan: &Plan, observed: &mut Observed, desired: &mut Desired) {
         let engine = self.engine;
         let wake = self.wake(plan);
+        let mut effects = Vec::new();
         {
             let mut sleep = pin!(engine.clock.sleep_until(wake));
             let mut news = pin!(engine.fleet.news());
             tokio::select! {
-                Some(ended) = self.jobs.next(), if !self.jobs.is_empty() => self.take(ended, observed, desired),
+                Some(ended) = self.jobs.next(), if !self.jobs.is_empty() => effects = self.take(ended, observed),
                 items = &mut news => self.learn(items, observed),
                 () = &mut sleep => {}
                 () = engine.cancel.wait(), if !engine.cancel.is_set() => engine.events.say(What::Interrupted),
@@ -331,7 +340,10 @@ impl<'e> Run<'e> {
         }
         engine.clock.sleep_until(engine.clock.now().plus(GATHER_MS)).await;
         while let Some(Some(ended)) = self.jobs.next().now_or_never() {
-            self.take(ended, observed, desired);
+            effects.extend(self.take(ended, observed));
+        }
+        for effect in effects {
+            apply(effect, observed, desired, engine.clock.now());
         }
         while let Some(items) = engine.fleet.news().now_or_never() {
             self.learn(items, observed);
@@ -346,14 +358,20 @@ impl<'e> Run<'e> {
 
     async fn wait_for_removals(&mut self, plan: &Plan, observed: &mut Observed) {
         let engine = self.engine;
+        let mut effects = Vec::new();
         let mut sleep = pin!(engine.clock.sleep_until(self.wake(plan)));
         tokio::select! {
-            Some(ended) = self.jobs.next(), if !self.jobs.is_empty() => self.take_removal(ended, observed),
+            Some(ended) = self.jobs.next(), if !self.jobs.is_empty() => effects = self.take(ended, observed),
             () = &mut sleep => {}
             () = engine.cancel.wait(), if !engine.cancel.is_set() => engine.events.say(What::Interrupted),
         }
         while let Some(Some(ended)) = self.jobs.next().now_or_never() {
-            self.take_removal(ended, observed);
+            effects.extend(self.take(ended, observed));
+        }
+        for effect in effects {
+            if let Effect::Removed(path, _) = effect {
+                observed.gone(&path);
+            }
         }
     }
 
@@ -362,9 +380,11 @@ impl<'e> Run<'e> {
         plan.wake_at.map_or(heartbeat, |at| at.min(heartbeat))
     }
 
-    fn take(&mut self, ended: Vec<Done>, observed: &mut Observed, desired: &mut Desired) {
+    /// Says how steps ended, and returns the effects of those that succeeded.
+    fn take(&mut self, ended: Vec<Done>, observed: &mut Observed) -> Vec<Effect> {
         let now = self.engine.clock.now();
         self.moved_at = now;
+        let mut effects = Vec::new();
         for Done { step, result } in ended {
             self.under_way.remove(&step);
             match result {
@@ -372,28 +392,12 @@ impl<'e> Run<'e> {
                     observed.succeeded(&step);
                     self.engine.events.say(What::StepDone { id: step, outcome: effect.describe() });
                     self.moved |= matches!(effect, Effect::Ensured(..));
-                    apply(effect, observed, desired, now);
+                    effects.push(effect);
                 }
                 Err(failed) => self.failed(step, &failed, observed, now),
             }
         }
-    }
-
-    fn take_removal(&mut self, ended: Vec<Done>, observed: &mut Observed) {
-        let now = self.engine.clock.now();
-        for Done { step, result } in ended {
-            self.under_way.remove(&step);
-            match result {
-                Ok(effect) => {
-                    observed.succeeded(&step);
-                    self.engine.events.say(What::StepDone { id: step, outcome: effect.describe() });
-                    if let Effect::Removed(path, _) = effect {
-                        observed.gone(&path);
-                    }
-                }
-                Err(failed) => self.failed(step, &failed, observed, now),
-            }
-        }
+        effects
     }
 
     fn failed(&self, id: String, Failed(failure): &Failed, observed: &mut Observed, now: Timestamp) {
