@@ -7,7 +7,7 @@ use std::time::Duration;
 use castrum_provider::PowerState;
 
 use crate::canary::{Argv, Canary};
-use crate::world::{LARGE, Running, World, program};
+use crate::world::{LARGE, Running, World, of_step, program};
 
 const SETTLE: Duration = Duration::from_secs(90);
 
@@ -19,6 +19,9 @@ fn one_blueprint_becomes_a_cluster_that_works_survives_and_goes_without_trace() 
     let argv = argv.seen();
     assert_eq!(made.code, 0, "apply has failed\n{}", made.tail());
     eprintln!("healthy after {:?}", made.took);
+    let journal = world.journal();
+    let refused = journal.0.iter().find(|event| of_step(event, "step-failed", "publish "));
+    assert!(refused.is_none(), "a manifest was refused: {refused:?}");
     all_are_healthy(&world);
     world.assert_nothing_double();
     Canary::of(&world).stays_hidden(&world, &made, &argv);

@@ -21,8 +21,9 @@ const CAP: usize = 8 * 1024 * 1024;
 const SLACK: Duration = Duration::from_secs(5);
 /// After so many answers of nothing new another master is asked: this one may have missed something.
 const PATIENCE: u32 = 8;
-/// How often a master, which has its own relay, asks the others.
-const LOOK_AROUND: Duration = Duration::from_mins(5);
+/// How often a master, which has its own relay, asks the others: one that was away while something was published is
+/// waited for until it has found out.
+const LOOK_AROUND: Duration = Duration::from_secs(15);
 
 /// Puts each newer manifest of this node into `tx`, beginning after the one that is in it. It runs until it is dropped.
 pub async fn follow(ctx: Arc<Context>, tx: watch::Sender<Option<SignedManifest>>) {
