@@ -1,5 +1,6 @@
 //! The command line as a person meets it: help, answers, errors and exit codes, run as the real program.
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -70,7 +71,7 @@ fn every_command_has_help() {
         words.push("--help");
         let output = castrum(folder.path(), &words);
         assert_eq!(code(&output), 0, "{command}");
-        all.push_str(&format!("$ castrum {}\n{}\n", words.join(" "), text(&output.stdout)));
+        write!(all, "$ castrum {}\n{}\n", words.join(" "), text(&output.stdout)).expect("a String takes all");
     }
     insta::assert_snapshot!("help", all);
 }
@@ -127,7 +128,8 @@ fn errors_say_what_where_and_what_would_help() {
         let output = castrum(folder.path(), words);
         assert_eq!(code(&output), wanted, "{words:?}: {}", text(&output.stderr));
         assert!(output.stdout.is_empty(), "errors are not data: {words:?}");
-        all.push_str(&format!("$ castrum {}   # {wanted}\n{}\n", words.join(" "), text(&output.stderr)));
+        write!(all, "$ castrum {}   # {wanted}\n{}\n", words.join(" "), text(&output.stderr))
+            .expect("a String takes all");
     }
     insta::assert_snapshot!("errors", all);
 }
@@ -164,7 +166,7 @@ fn a_simulated_cluster_is_made_applied_again_and_destroyed() {
     let folder = folder(SMALL);
     let apply = castrum(folder.path(), &["apply", "--yes", "-o", "json"]);
     assert_eq!(code(&apply), 0, "{}", text(&apply.stderr));
-    let last = text(&apply.stdout).lines().last().map(|line| serde_json::from_str::<serde_json::Value>(line));
+    let last = text(&apply.stdout).lines().last().map(serde_json::from_str::<serde_json::Value>);
     assert_eq!(last.expect("events").expect("JSON")["event"], "run-finished");
     let saved = castrum(folder.path(), &["plan", "--out", "saved.plan"]);
     assert_eq!(code(&saved), 0, "{}", text(&saved.stderr));

@@ -54,7 +54,7 @@ fn a_second_apply_changes_nothing(world: &World) {
 fn work_is_done(world: &World) {
     let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("workload.sh"));
     command.arg(program()).arg(world.blueprint()).env("XDG_CONFIG_HOME", world.dir().join("config"));
-    let ran = Running::start(command, world.dir()).wait(Duration::from_secs(120));
+    let ran = Running::start(command, world.dir()).wait(Duration::from_mins(2));
     assert_eq!(ran.code, 0, "the workload was not carried\n{}", ran.tail());
     for proof in ["hello-1 hello-2", "job        completed"] {
         assert!(ran.stdout.contains(proof), "no `{proof}`\n{}", ran.tail());

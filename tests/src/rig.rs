@@ -191,6 +191,6 @@ fn ticket(desired: &Desired, masters: &[Peer], node: &NodeName, joins: bool) -> 
 
 /// Runs on virtual time. Of that, no run takes more than some hours.
 pub fn on_sim(run: impl Future<Output = ()>) {
-    let limited = async { tokio::time::timeout(Duration::from_secs(6 * 3600), run).await };
+    let limited = async { tokio::time::timeout(Duration::from_hours(6), run).await };
     castrum_provider_sim::runtime().expect("a runtime").block_on(limited).expect("every run ends");
 }

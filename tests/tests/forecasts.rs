@@ -149,7 +149,9 @@ fn harmed(mut sketch: Sketch, harms: Vec<Harm>) -> Sketch {
             Harm::Silent(n, ago) => {
                 let now = sketch.now;
                 let heard = sketch.observed.nodes.get_mut(&at(n)).and_then(|seen| seen.heard.as_mut());
-                heard.into_iter().for_each(|heard| heard.at = Timestamp(now.0 - ago));
+                if let Some(heard) = heard {
+                    heard.at = Timestamp(now.0 - ago);
+                }
             }
             Harm::Unheard(n) => {
                 sketch.observed.nodes.remove(&at(n));

@@ -48,7 +48,9 @@ fn a_component_waits_for_its_bundle_in_a_depot() {
     assert_eq!(sketch.opens("agents-1"), ["gauge"]);
     let bundle = castrum_tests::cluster::blob("gauge").digest;
     for master in ["masters-1", "masters-2", "masters-3"] {
-        sketch.says(master, |status| drop(status.blobs.remove(&bundle)));
+        sketch.says(master, |status| {
+            status.blobs.remove(&bundle);
+        });
         sketch.observed.nodes.get_mut(&name(master)).expect("known").filled.clear();
     }
     assert_eq!(sketch.opens("agents-1"), NONE);

@@ -1,8 +1,6 @@
 //! Safety over random worlds: whatever the place does, masters are changed one at a time, and nothing opens before
 //! what it requires is healthy.
 
-use std::future::Future;
-
 use castrum_blueprints::plan::Progress;
 use castrum_provider_sim::{Component, Faults, Range, Settings};
 use castrum_tests::cluster::small;

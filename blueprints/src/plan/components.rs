@@ -353,7 +353,7 @@ fn publish<'a>(draft: &mut Draft<'_>, held: &Held<'a>, content: &Content, change
     }
     let generation = published.map_or(0, |p| p.generation).max(held.heard.status.generation) + 1;
     let manifest = Manifest { generation, ..content.manifest.clone() };
-    let reason = if !differing.is_empty() { "its components change" } else { "components have opened" };
+    let reason = if differing.is_empty() { "components have opened" } else { "its components change" };
     let id = format!("publish {}@{generation}", held.name);
     let action = Action::Publish { manifest: Arc::new(manifest), content: content.digest.clone() };
     draft.step(id, action, reason);

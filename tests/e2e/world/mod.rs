@@ -6,6 +6,7 @@ mod nodes;
 mod process;
 mod site;
 
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -21,8 +22,8 @@ pub use site::block_on;
 const PROJECTS: &str = "/var/tmp/castrum-e2e";
 
 /// No apply of these tests takes longer, even on a busy machine.
-pub const APPLY: Duration = Duration::from_secs(240);
-const DESTROY: Duration = Duration::from_secs(120);
+pub const APPLY: Duration = Duration::from_mins(4);
+const DESTROY: Duration = Duration::from_mins(2);
 
 /// Three masters, a private agent and a public one.
 pub const LARGE: &[(&str, &str, u32)] =
@@ -53,7 +54,7 @@ impl World {
             "apiVersion: castrum/v1\nname: e2e-{name}\nsites:\n  here: {{ provider: local }}\ngroups:\n"
         );
         for (group, role, count) in groups {
-            text.push_str(&format!("  {group}: {{ role: {role}, count: {count} }}\n"));
+            writeln!(text, "  {group}: {{ role: {role}, count: {count} }}").expect("a String takes all");
         }
         text.push_str("stack: { name: swarm }\n");
         text.push_str(limits);

@@ -17,7 +17,7 @@ pub fn until<T>(within: Duration, what: &str, mut look: impl FnMut() -> Result<T
         match look() {
             Ok(found) => return found,
             Err(seen) => {
-                assert!(Instant::now() < deadline, "waited {within:?} for {what}; last seen: {seen}")
+                assert!(Instant::now() < deadline, "waited {within:?} for {what}; last seen: {seen}");
             }
         }
         sleep(LOOK);
