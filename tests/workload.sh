@@ -106,7 +106,8 @@ for node in $placed; do
 done
 printf '%-10s %s\n' service "hello, $replicas replicas on $placed"
 
-# Every edge proxy leads to every replica.
+# Every edge proxy leads to every replica. Engines that all started at once, as after a loss of power, try once a minute
+# to find each other, and know no names of services before.
 for edge in "${edges[@]}"; do
     declare -A answered=()
     all_answer() {
@@ -114,7 +115,7 @@ for edge in "${edges[@]}"; do
         [[ $seen =~ ^hello\ from\ (hello-[0-9]+)$ ]] && answered[${BASH_REMATCH[1]}]=1
         ((${#answered[@]} == replicas))
     }
-    await 60 "all replicas of hello to answer through http://$edge/" all_answer
+    await 150 "all replicas of hello to answer through http://$edge/" all_answer
     printf '%-10s %s\n' answers "through http://$edge/ with 'Host: hello.castrum.test': $(printf '%s\n' "${!answered[@]}" | sort | xargs)"
 done
 

@@ -34,6 +34,9 @@ pub struct Observed {
 /// What is known of one node.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct NodeSeen {
+    /// When its machine was switched on in this run; what was said before is ignored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub switched_on_at: Option<Timestamp>,
     /// Since when its machine has been up without a word of its agent.
     pub awaited_since: Option<Timestamp>,
     /// When the installer last brought the agent to it.
@@ -82,6 +85,9 @@ impl Observed {
     pub fn hear(&mut self, status: NodeStatus, age_ms: u64, now: Timestamp) -> bool {
         let at = Timestamp(now.0.saturating_sub(age_ms));
         let seen = self.nodes.entry(status.node.clone()).or_default();
+        if seen.switched_on_at.is_some_and(|on| at < on) {
+            return false;
+        }
         let order = |s: &NodeStatus| (s.started_at, s.sequence);
         if let Some(held) = &mut seen.heard {
             if order(&held.status) > order(&status) {
@@ -162,10 +168,13 @@ impl Observed {
         }
     }
 
-    /// Takes in that a node's machine was made or switched on: its agent is awaited from now on.
+    /// Takes in that a node's machine was made or switched on: its agent is awaited from now on, and what it said before
+    /// tells nothing.
     pub fn switched_on(&mut self, node: &NodeName, now: Timestamp) {
         let seen = self.nodes.entry(node.clone()).or_default();
-        seen.awaited_since = Some(now);
+        (seen.heard, seen.switched_on_at, seen.awaited_since) = (None, Some(now), Some(now));
+        seen.since.clear();
+        seen.striving.clear();
         seen.filled.clear();
     }
 

@@ -71,6 +71,11 @@ impl Trust {
         self.file.open()?.token(node)
     }
 
+    /// Whether a node was given a token and has not joined with it: its machine may be there, and not made in whole.
+    fn is_offered(&self, node: &NodeName) -> Result<bool, KeyringError> {
+        Ok(self.enrolment(node)?.is_some_and(|known| known.key.is_none()))
+    }
+
     /// A token for each node whose machine is about to be made: a new one where a machine of that name joined before.
     pub fn offer(
         &self,
@@ -182,9 +187,10 @@ impl ProjectPort for TrustedProject {
     ) -> Result<Tickets, Failure> {
         let mut creates = BTreeMap::new();
         for step in steps {
-            if let Action::Ensure(EnsureStep { create: true, joins, path, .. }) = &step.action
+            if let Action::Ensure(EnsureStep { create, joins, path, .. }) = &step.action
                 && let Some(node) = step.action.node()
                 && desired.nodes.get(&node).is_some_and(|wanted| wanted.boot_data && wanted.machine == *path)
+                && (*create || self.trust.is_offered(&node).map_err(|error| denied(&error))?)
             {
                 creates.insert(node, *joins);
             }

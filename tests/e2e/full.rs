@@ -10,6 +10,8 @@ use crate::canary::{Argv, Canary};
 use crate::world::{LARGE, Running, World, of_step, program};
 
 const SETTLE: Duration = Duration::from_secs(90);
+/// The exit code of a safety guard.
+const REFUSED: i32 = 24;
 
 #[test]
 fn one_blueprint_becomes_a_cluster_that_works_survives_and_goes_without_trace() {
@@ -30,6 +32,8 @@ fn one_blueprint_becomes_a_cluster_that_works_survives_and_goes_without_trace() 
     a_killed_agent_comes_back_and_nothing_restarts(&world);
     a_reboot_needs_no_installer(&world);
     work_is_done(&world);
+    a_node_without_power_is_switched_on_and_waited_for(&world);
+    a_lost_keyring_is_missed_before_anything_is_done(&world);
     world.destroy_well();
     let again = world.start(&["destroy", "--yes"]).wait(SETTLE);
     assert_eq!(again.code, 0, "a second destroy has failed\n{}", again.tail());
@@ -54,7 +58,7 @@ fn a_second_apply_changes_nothing(world: &World) {
 fn work_is_done(world: &World) {
     let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("workload.sh"));
     command.arg(program()).arg(world.blueprint()).env("XDG_CONFIG_HOME", world.dir().join("config"));
-    let ran = Running::start(command, world.dir()).wait(Duration::from_mins(2));
+    let ran = Running::start(command, world.dir()).wait(Duration::from_mins(4));
     assert_eq!(ran.code, 0, "the workload was not carried\n{}", ran.tail());
     for proof in ["hello-1 hello-2", "job        completed"] {
         assert!(ran.stdout.contains(proof), "no `{proof}`\n{}", ran.tail());
@@ -87,6 +91,25 @@ fn a_reboot_needs_no_installer(world: &World) {
     world.apply_well();
     assert_eq!(world.journal().last_steps(), Vec::<String>::new(), "an apply after a reboot did something");
     world.assert_nothing_double();
+}
+
+fn a_node_without_power_is_switched_on_and_waited_for(world: &World) {
+    let before = started(world)["agents-1"];
+    world.set_power(&["agents-1"], PowerState::Off);
+    world.apply_well();
+    assert_eq!(world.journal().last_steps(), ["ensure here/machine/agents-1"]);
+    let after = started(world)["agents-1"];
+    assert!(before < after, "what it said before its end was taken for its health");
+}
+
+fn a_lost_keyring_is_missed_before_anything_is_done(world: &World) {
+    let keyring = world.dir().join(".castrum/keyring");
+    let aside = world.dir().join("keyring-aside");
+    std::fs::rename(&keyring, &aside).expect("moved");
+    let ran = world.apply();
+    std::fs::rename(&aside, &keyring).expect("moved back");
+    assert_eq!(ran.code, REFUSED, "{}", ran.tail());
+    assert!(ran.stderr.contains("keyring"), "{}", ran.tail());
 }
 
 /// When each agent's process started.

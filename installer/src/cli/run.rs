@@ -181,6 +181,7 @@ pub(super) async fn apply(args: &Apply, global: &Global) -> Result<u8, Fault> {
             .hint(format!("make it anew with `castrum plan {} --out ...`", blueprint.display())));
     }
     preflight(&preview.sites).await?;
+    refuse_without_keyring(&context, &preview.observed)?;
     let differs = forecast.rounds.iter().any(|round| !round.steps.is_empty());
     if differs && global.output == Format::Table {
         let opts = output::note_opts(global, preview.clock.now());
@@ -373,6 +374,17 @@ fn pin_fault(error: &PinError) -> Fault {
         Some(remedy) => fault.hint(remedy),
         None => fault,
     }
+}
+
+/// A new keyring would open none of the machines that are there already.
+fn refuse_without_keyring(context: &Context, observed: &Observed) -> Result<(), Fault> {
+    let path = context.project.keyring_path();
+    if path.exists() || !observed.resources.values().any(|seen| seen.machine.is_some()) {
+        return Ok(());
+    }
+    let text = format!("the cluster has machines, and its keyring `{}` is not there", path.display());
+    Err(Fault::new(code::REFUSED, text)
+        .hint("put the keyring back, or remove the machines with `castrum destroy` and begin anew"))
 }
 
 async fn preflight(sites: &Sites) -> Result<(), Fault> {

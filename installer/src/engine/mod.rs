@@ -18,14 +18,14 @@ use std::collections::BTreeSet;
 use std::pin::pin;
 use std::sync::Arc;
 
-use castrum_blueprints::desired::Desired;
+use castrum_blueprints::desired::{Desired, DesiredNode};
 use castrum_blueprints::event::What;
-use castrum_blueprints::names::{ComponentName, NodeName, Timestamp};
+use castrum_blueprints::names::{ComponentName, NodeName, Role, Timestamp};
 use castrum_blueprints::observed::Observed;
 use castrum_blueprints::plan::{Action, Debt, Plan, Planner, Progress, Step, plan_destroy};
 use castrum_blueprints::render::RenderError;
 use castrum_blueprints::wire::Published;
-use castrum_provider::{Change, Clock, Fleet, News, Reach};
+use castrum_provider::{Change, Clock, Fleet, News, PowerState, Reach, ResourceSeen};
 use futures_util::FutureExt as _;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -150,7 +150,7 @@ impl Engine {
                 }
                 if ended {
                     self.look(&mut observed).await;
-                    confirmed = true;
+                    (confirmed, run.moved) = (true, true);
                     continue;
                 }
                 if plan.steps.is_empty() && (plan.wake_at.is_none() || run.is_stalled(&desired)) {
@@ -229,9 +229,15 @@ impl Engine {
     }
 }
 
+/// Where nodes are reached. Contact to a master that is off or paused would only be waited for.
 fn reaches(desired: &Desired, observed: &Observed) -> Vec<Reach> {
-    let nodes = desired.nodes.iter();
+    let on = |node: &DesiredNode| observed.resources.get(&node.machine).is_some_and(is_on);
+    let nodes = desired.nodes.iter().filter(|(_, node)| node.role != Role::Master || on(node));
     nodes.filter_map(|(name, node)| execute::reach(name, node, desired, observed)).collect()
+}
+
+fn is_on(seen: &ResourceSeen) -> bool {
+    seen.machine.as_ref().is_some_and(|machine| machine.power == PowerState::On)
 }
 
 /// What is under way in one run.
@@ -413,7 +419,8 @@ impl<'e> Run<'e> {
 fn apply(effect: Effect, observed: &mut Observed, desired: &mut Desired, now: Timestamp) {
     match effect {
         Effect::Ensured(seen, change) => {
-            if let (true, Ok(node)) = (change != Change::Unchanged, seen.path.name.parse())
+            let was_on = observed.resources.get(&seen.path).is_some_and(is_on);
+            if let (false, true, Ok(node)) = (was_on, change != Change::Unchanged, seen.path.name.parse())
                 && seen.machine.is_some()
             {
                 observed.switched_on(&node, now);
