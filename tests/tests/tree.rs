@@ -87,7 +87,7 @@ fn no_file_names_a_mirror_a_machine_or_unfinished_work() {
     all_keep(&texts(), rules::words);
     let mark = ["FIX", "ME"].concat();
     let mirror = ["https://deb.", "debian", ".org/x"].concat();
-    for bad in [format!("// {mark}: later"), format!("source = {mirror}"), ["/wo", "rk/main/x"].concat()] {
+    for bad in [format!("// {mark}: later"), format!("source = {mirror}"), ["/ro", "ot/.cargo/x"].concat()] {
         refuses(rules::words, "https://mirror.invalid /var/lib/castrum", &bad);
     }
 }
