@@ -39,7 +39,7 @@ impl World {
         networks.dedup();
         Machinery {
             machines: folders(format!("/var/lib/castrum/local/{id}/here/machine")),
-            links: links(id.as_str()),
+            links: links(id.as_str()).len(),
             groups: folders(group_folder(id.as_str())),
             inits: inits.len(),
             networks: networks.len(),
@@ -48,7 +48,8 @@ impl World {
 
     /// Fails if anything is there twice, or is missing.
     pub fn assert_nothing_double(&self) {
-        assert_eq!(self.machinery(), machinery(self.nodes().len()));
+        let links = links(self.id().as_str());
+        assert_eq!(self.machinery(), machinery(self.nodes().len()), "{links:#?}");
         let swarm = self.docker("masters-1", "node ls --format '{{.Hostname}} {{.Status}}'");
         let mut members: Vec<_> = swarm.lines().map(str::to_owned).collect();
         members.sort();
@@ -58,11 +59,14 @@ impl World {
     }
 }
 
-fn links(id: &str) -> usize {
+/// The links that carry the cluster's label, each with its label.
+fn links(id: &str) -> Vec<String> {
     let links = fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
-    links
-        .filter(|link| fs::read_to_string(link.path().join("ifalias")).is_ok_and(|alias| alias.contains(id)))
-        .count()
+    let labelled = links.filter_map(|link| {
+        let alias = fs::read_to_string(link.path().join("ifalias")).ok()?;
+        alias.contains(id).then(|| format!("{} {}", link.file_name().display(), alias.trim()))
+    });
+    labelled.collect()
 }
 
 fn group_folder(id: &str) -> String {
@@ -83,8 +87,9 @@ fn inits(id: &str) -> Vec<u32> {
         let status = read("status");
         let spaces = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
         let numbers: Vec<_> = spaces.split_ascii_whitespace().collect();
-        // Containers inside nodes have a third number.
-        numbers.len() == 2 && numbers[1] == "1" && read("cgroup").contains(id)
+        // Containers inside nodes have a third number; the dead are listed until somebody asks how they ended.
+        let lives = !status.lines().any(|line| line.starts_with("State:\tZ"));
+        lives && numbers.len() == 2 && numbers[1] == "1" && read("cgroup").contains(id)
     })
     .collect()
 }

@@ -200,7 +200,9 @@ impl World {
             |file: &str| std::fs::read_to_string(file.replace("cgroup", "status")).unwrap_or_default();
         let is_init = |status: &str| {
             let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
-            pids.is_some_and(|pids| pids.split_whitespace().nth(1) == Some("1"))
+            // The dead are listed until somebody asks how they ended.
+            let lives = !status.lines().any(|line| line.starts_with("State:\tZ"));
+            lives && pids.is_some_and(|pids| pids.split_whitespace().nth(1) == Some("1"))
         };
         listed.lines().filter(|file| is_init(&status(file))).count()
     }
