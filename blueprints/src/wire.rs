@@ -5,13 +5,14 @@
 //! | `POST /v1/join` [`JoinRequest`] | a node without a certificate yet | [`JoinAnswer`], held back up to 25 s until the installer decided |
 //! | `GET /v1/blob/<digest>` | any node; without a certificate only the agent's own blob | the bytes |
 //! | `GET /v1/holders/<digest>` | any node | `Vec<`[`Peer`](crate::manifest::Peer)`>`: some nodes that said they have the blob |
-//! | `GET /v1/manifest/<node>?after=<generation>` | that node | [`SignedManifest`](crate::manifest::SignedManifest), held back up to 25 s; 204 if none is newer |
+//! | `GET /v1/manifest/<node>?after=<generation>&wait=<seconds>` | that node | [`SignedManifest`](crate::manifest::SignedManifest), held back up to 25 s; 204 if none is newer |
 //! | `PUT /v1/status` [`NodeStatus`] | that node | 204 |
 //! | `GET /v1/fact/<component>/<name>` | nodes of the fact's roles | the value as JSON |
 //! | `GET /v1/watch?after=<cursor>` | installer | [`WatchAnswer`], held back up to 25 s until something is newer; at once for 0 |
 //! | `PUT /v1/manifests` `Vec<SignedManifest>` | installer | [`PublishAnswer`] |
 //! | `PUT /v1/joins` `Vec<JoinDecision>` | installer | 204 |
 //! | `GET /v1/self` | installer | this node's own [`NodeStatus`] |
+//! | `GET /v1/host-keys` | installer | this machine's SSH host keys, a set of `TYPE BASE64` |
 //!
 //! Who is who is told by the names in the certificate: `installer.castrum.internal`, `<node>.node.castrum.internal`,
 //! `<role>.role.castrum.internal`.

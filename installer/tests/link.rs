@@ -43,6 +43,11 @@ async fn it_publishes_watches_and_asks() {
     let mut master = world.master(1).await;
     let client = client(&world, 1);
     assert_eq!(client.self_status().await.unwrap().node.as_str(), "masters-1");
+    assert!(client.host_keys().await.unwrap().is_empty(), "a machine without SSH has none");
+    let ssh = master.ctx.identity.root.join("etc/ssh");
+    std::fs::create_dir_all(&ssh).unwrap();
+    std::fs::write(ssh.join("ssh_host_ed25519_key.pub"), "ssh-ed25519 AAAA root@somewhere\n").unwrap();
+    assert_eq!(client.host_keys().await.unwrap().into_iter().collect::<Vec<_>>(), ["ssh-ed25519 AAAA"]);
     let manifests = [world.manifest("masters-1", 2, None), world.manifest("agents-7", 1, None)];
     assert!(client.publish(&manifests).await.unwrap().refused.is_empty());
     let older = client.publish(&[world.manifest("masters-1", 1, None)]).await.unwrap();

@@ -1,10 +1,13 @@
 //! Logging in to a node: which way, as whom, and by what its host key is accepted.
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use castrum_blueprints::boot::LOGIN_USER;
+use castrum_blueprints::manifest::AGENT_PORT;
 use castrum_blueprints::names::NodeName;
 use castrum_blueprints::trust::{JoinToken, verify_host_key};
 use castrum_provider::{Failure, FailureClass, Reach};
@@ -13,9 +16,12 @@ use castrum_provider_ssh::transport::{
 };
 
 use super::Shared;
+use crate::link::{Direct, MasterClient};
 use crate::trust::{chain, denied};
 
 const CONNECT: Duration = Duration::from_secs(10);
+/// An agent that runs answers at once.
+const ASK: Duration = Duration::from_secs(3);
 
 impl Shared {
     /// The session to a node; the one that is open, if it still is.
@@ -24,36 +30,64 @@ impl Shared {
         if let Some(session) = self.sessions.lock().await.get(node).filter(|session| !session.is_closed()) {
             return Ok(session.clone());
         }
-        let route = self.route(reach)?;
-        let booting = reach.existing.is_none();
-        let session = Session::open(&route, CONNECT).await.map_err(|error| classify(&error, booting))?;
+        let session = self.open(reach).await?;
         self.sessions.lock().await.insert(node.clone(), session.clone());
         Ok(session)
     }
 
-    fn route(&self, reach: &Reach) -> Result<Route, Failure> {
-        let node = &reach.peer.name;
+    async fn open(&self, reach: &Reach) -> Result<Session, Failure> {
         if let Some(machine) = &reach.existing {
-            return self.ssh.route(machine).map_err(|error| classify(&error, false));
+            let route = self.ssh.route(machine).map_err(|error| classify(&error, false))?;
+            return Session::open(&route, CONNECT).await.map_err(|error| classify(&error, false));
         }
+        let remembered = self.remembered(&reach.peer.name);
+        let joined = matches!(remembered, Ok(HostKeyPolicy::Pinned(_)));
+        let failed = match remembered {
+            Ok(keys) => match Session::open(&self.route(reach, keys)?, CONNECT).await {
+                Err(error) if error.kind() == SshErrorKind::HostKey && !joined => classify(&error, true),
+                opened => return opened.map_err(|error| classify(&error, true)),
+            },
+            Err(error) => error,
+        };
+        // Another copy of the keyring may have admitted the machine: its agent then has a certificate of our CA.
+        let Some(keys) = self.told(reach).await else { return Err(failed) };
+        Session::open(&self.route(reach, keys)?, CONNECT).await.map_err(|error| classify(&error, true))
+    }
+
+    fn route(&self, reach: &Reach, host_keys: HostKeyPolicy) -> Result<Route, Failure> {
         let keyring = self.trust.keyring().map_err(|error| denied(&error))?;
         let key = keyring.ssh_key().map_err(|error| denied(&error))?;
         let auth = self.ssh.auth.clone().without_agent().with_files([]).with_key(key);
         let target = Target { address: reach.address.to_string(), port: 22, user: LOGIN_USER.to_owned() };
-        Ok(Route::direct(target, auth, self.host_keys(node)?))
+        Ok(Route::direct(target, auth, host_keys))
     }
 
     /// The host keys that the node proved when it joined; before that, those that it can prove with its token.
-    fn host_keys(&self, node: &NodeName) -> Result<HostKeyPolicy, Failure> {
+    fn remembered(&self, node: &NodeName) -> Result<HostKeyPolicy, Failure> {
         let known = self.trust.enrolment(node).map_err(|error| denied(&error))?;
         let pinned = known.and_then(|known| known.key).map(|key| key.host_keys).unwrap_or_default();
-        let pinned: Vec<_> = pinned.iter().filter_map(|line| parse_public_key(line).ok()).collect();
-        if !pinned.is_empty() {
-            return Ok(HostKeyPolicy::Pinned(pinned));
+        if let Some(pinned) = pinned_to(&pinned) {
+            return Ok(pinned);
         }
         let token = self.trust.token(node).map_err(|error| denied(&error))?;
         Ok(HostKeyPolicy::Proven(Arc::new(Proof(token))))
     }
+
+    /// The host keys that the node's agent tells, once it has proven to be that node.
+    async fn told(&self, reach: &Reach) -> Option<HostKeyPolicy> {
+        let way = Arc::new(Direct(SocketAddr::new(reach.address, AGENT_PORT)));
+        let client = MasterClient::new(reach.peer.name.clone(), way, self.tls.clone()).connect_within(ASK);
+        let told = client.host_keys().await;
+        if let Err(error) = &told {
+            tracing::debug!(node = %reach.peer.name, error = chain(error), "its agent tells no host keys");
+        }
+        pinned_to(&told.ok()?)
+    }
+}
+
+fn pinned_to(lines: &BTreeSet<String>) -> Option<HostKeyPolicy> {
+    let keys: Vec<_> = lines.iter().filter_map(|line| parse_public_key(line).ok()).collect();
+    (!keys.is_empty()).then_some(HostKeyPolicy::Pinned(keys))
 }
 
 struct Proof(JoinToken);

@@ -3,6 +3,7 @@
 //!
 //! Every call may be made again, so a call on a kept connection that turns out to be closed is made once more on a new one.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -167,6 +168,11 @@ impl MasterClient {
     /// What the master says of itself.
     pub async fn self_status(&self) -> Result<NodeStatus, LinkError> {
         self.get("/v1/self".to_owned(), CALL).await
+    }
+
+    /// The SSH host keys of the node's machine, as `TYPE BASE64`. Every node answers this, not only masters.
+    pub async fn host_keys(&self) -> Result<BTreeSet<String>, LinkError> {
+        self.get("/v1/host-keys".to_owned(), CALL).await
     }
 
     async fn get<T: DeserializeOwned>(&self, path: String, time: Duration) -> Result<T, LinkError> {

@@ -96,6 +96,10 @@ async fn route(ctx: &Context, caller: &Caller, request: Request<Incoming>) -> An
             installer(caller)?;
             ok(&*ctx.status.borrow())
         }
+        (&Method::GET, ["v1", "host-keys"]) => {
+            installer(caller)?;
+            ok(&crate::identity::join::host_keys(&ctx.identity.root))
+        }
         _ => Err(Refused::not_found("there is no such call")),
     }
 }

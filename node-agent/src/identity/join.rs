@@ -182,7 +182,7 @@ fn make_request(identity: &Identity, key: &[u8]) -> Result<Zeroizing<Vec<u8>>, I
 }
 
 /// The machine's SSH host keys; a machine without SSH has none.
-fn host_keys(root: &Path) -> BTreeSet<String> {
+pub(crate) fn host_keys(root: &Path) -> BTreeSet<String> {
     let Ok(entries) = fs::read_dir(root.join("etc/ssh")) else { return BTreeSet::new() };
     let is_ours = |name: &str| name.starts_with("ssh_host_") && name.ends_with("_key.pub");
     let files = entries.flatten().filter(|entry| entry.file_name().to_str().is_some_and(is_ours));

@@ -23,6 +23,7 @@ async fn without_a_certificate_there_is_joining_and_the_agents_own_blob() {
         ("PUT", "/v1/manifests".to_owned()),
         ("PUT", "/v1/joins".to_owned()),
         ("GET", "/v1/self".to_owned()),
+        ("GET", "/v1/host-keys".to_owned()),
     ];
     for (method, path) in &calls {
         let (status, _) = ask(&stranger, master.address, Ask { method, path, body: "[]".into() }).await;
@@ -47,7 +48,7 @@ async fn a_node_may_ask_only_what_is_its_own() {
         "another node's manifest"
     );
     assert_eq!(world.get(&node, &master, "/v1/manifest/agents-7?after=0&wait=0").await.0, 204);
-    for path in ["/v1/watch?after=0", "/v1/self"] {
+    for path in ["/v1/watch?after=0", "/v1/self", "/v1/host-keys"] {
         assert_eq!(world.get(&node, &master, path).await.0, 403, "{path}");
     }
     for path in ["/v1/manifests", "/v1/joins"] {
