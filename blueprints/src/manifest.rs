@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -98,24 +98,68 @@ pub struct ComponentManifest {
     pub facts: BTreeMap<String, FactManifest>,
     /// What must hold for it to count as healthy.
     pub checks: Vec<Check>,
+    /// The digests that were asked for already. A clone has none, and only a clone may be changed.
+    #[serde(skip)]
+    pub digests: Digests,
+}
+
+/// The digests of a component, each computed once: nodes decide often, and about the same.
+#[derive(Default)]
+pub struct Digests {
+    whole: OnceLock<Digest>,
+    process: OnceLock<Digest>,
+    config: OnceLock<Digest>,
+    unit: OnceLock<Digest>,
+}
+
+impl Clone for Digests {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl PartialEq for Digests {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl std::fmt::Debug for Digests {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("..")
+    }
 }
 
 impl ComponentManifest {
     /// The digest of the whole: what a status names as applied.
     pub fn digest(&self) -> Digest {
-        Digest::of(&serde_json::to_vec(self).expect("a component is plain data"))
+        self.digests.whole.get_or_init(|| digest_of(self)).clone()
     }
 
     /// The digest of what its process reads: a restart is due when it changes.
     pub fn process_digest(&self) -> Digest {
-        let read = (&self.bundle, &self.account, &self.config, &self.unit);
-        Digest::of(&serde_json::to_vec(&read).expect("a component is plain data"))
+        let read = || digest_of(&(&self.bundle, &self.account, &self.config, &self.unit));
+        self.digests.process.get_or_init(read).clone()
+    }
+
+    /// The digest of its unit.
+    pub fn unit_digest(&self) -> Digest {
+        self.digests.unit.get_or_init(|| digest_of(&self.unit)).clone()
+    }
+
+    /// The digest of its config and its unit.
+    pub fn config_digest(&self) -> Digest {
+        self.digests.config.get_or_init(|| digest_of(&(&self.config, &self.unit))).clone()
     }
 
     /// The name of its systemd unit.
     pub fn unit_name(&self) -> String {
         format!("castrum-{}.service", self.name)
     }
+}
+
+fn digest_of(data: &impl Serialize) -> Digest {
+    Digest::of(&serde_json::to_vec(data).expect("a component is plain data"))
 }
 
 /// A content-addressed file: a zstd-compressed tar archive.

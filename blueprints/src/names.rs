@@ -6,6 +6,7 @@
 use std::borrow::{Borrow, Cow};
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -157,41 +158,53 @@ impl FromStr for ClusterId {
     }
 }
 
-/// A sha256 digest, written as 64 hexadecimal digits (FIPS 180-4).
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Digest(String);
+/// A sha256 digest, written as 64 hexadecimal digits (FIPS 180-4). Its clones share the digits: there are very many.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Digest(Arc<[u8; 64]>);
 
 impl Digest {
     /// The digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
-        Self(hex(&Sha256::digest(bytes)))
+        Self::from_bytes(Sha256::digest(bytes).into())
     }
 
     /// The digest whose 32 raw bytes are given.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(hex(&bytes))
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut digits = [0; 64];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+            pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+        }
+        Self(Arc::new(digits))
     }
 
     /// The 64 digits.
     pub fn as_str(&self) -> &str {
-        &self.0
+        std::str::from_utf8(&*self.0).expect("hexadecimal digits are ASCII")
     }
 
     /// The first 12 digits: enough for people and for folder names that also carry a component's name.
     pub fn short(&self) -> &str {
-        &self.0[..12]
+        &self.as_str()[..12]
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
     }
 }
 
 impl FromStr for Digest {
     type Err = NameError;
     fn from_str(text: &str) -> Result<Self, NameError> {
-        if text.len() == 64 && is_hex(text) {
-            Ok(Self(text.to_owned()))
-        } else {
-            let rule = "64 hexadecimal digits in lower case";
-            Err(NameError { what: "sha256 digest", text: text.chars().take(80).collect(), rule })
+        match <[u8; 64]>::try_from(text.as_bytes()) {
+            Ok(digits) if is_hex(text) => Ok(Self(Arc::new(digits))),
+            _ => {
+                let rule = "64 hexadecimal digits in lower case";
+                Err(NameError { what: "sha256 digest", text: text.chars().take(80).collect(), rule })
+            }
         }
     }
 }
@@ -206,17 +219,17 @@ macro_rules! text_type {
         }
         impl From<$type> for String {
             fn from(value: $type) -> String {
-                value.0
+                value.as_str().to_owned()
             }
         }
         impl fmt::Display for $type {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(&self.0)
+                f.pad(self.as_str())
             }
         }
         impl fmt::Debug for $type {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{}({})", stringify!($type), self.0)
+                write!(f, "{}({})", stringify!($type), self.as_str())
             }
         }
     };

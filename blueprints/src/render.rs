@@ -4,18 +4,19 @@
 //! `{name,role,address,labels}`), `settings.*`, and the paths `store`, `config`, `pki`. A component whose templates do
 //! not mention `node.` is rendered once for all nodes of a role, which keeps rendering linear in nodes.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use handlebars::Handlebars;
+use handlebars::{Context, Handlebars};
 use serde_json::{Value, json};
 
 use crate::blueprint::Blueprint;
 use crate::lock::Lock;
 use crate::manifest::{
-    ACTIVE_DIR, Assertion, Blob, Call, Check, ComponentManifest, FactManifest, FolderManifest, HttpAssertion,
-    MembershipManifest, PKI_DIR, Peer, Target,
+    ACTIVE_DIR, Assertion, Blob, Call, Check, ComponentManifest, Digests, FactManifest, FolderManifest,
+    HttpAssertion, MembershipManifest, PKI_DIR, Peer, Target,
 };
 use crate::names::{ComponentName, Digest, NodeName, Role};
 use crate::stack::{Component, Stack};
@@ -75,24 +76,24 @@ impl NodeContext<'_> {
     }
 }
 
-/// The cluster as templates see it, made once a plan.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ClusterContext {
+/// The cluster as templates see it. Most components name masters at the most, so the list of all nodes is made when it
+/// is first asked for.
+#[derive(Debug)]
+pub struct ClusterContext<'a> {
     masters: Vec<Value>,
-    nodes: Vec<Value>,
+    all: &'a [NodeContext<'a>],
+    nodes: OnceCell<Vec<Value>>,
 }
 
-impl ClusterContext {
+impl<'a> ClusterContext<'a> {
     /// Makes it from the nodes whose addresses are known, in order of name.
-    pub fn new<'a>(nodes: impl IntoIterator<Item = NodeContext<'a>>) -> Self {
-        let mut context = Self { masters: Vec::new(), nodes: Vec::new() };
-        for node in nodes {
-            if node.role == Role::Master {
-                context.masters.push(node.value());
-            }
-            context.nodes.push(node.value());
-        }
-        context
+    pub fn new(nodes: &'a [NodeContext<'a>]) -> Self {
+        let masters = nodes.iter().filter(|node| node.role == Role::Master);
+        Self { masters: masters.map(NodeContext::value).collect(), all: nodes, nodes: OnceCell::new() }
+    }
+
+    fn nodes(&self) -> &[Value] {
+        self.nodes.get_or_init(|| self.all.iter().map(NodeContext::value).collect())
     }
 }
 
@@ -144,6 +145,12 @@ impl Renderer {
             templates
                 .register_template_string(path, text)
                 .map_err(|error| RenderError::Template { path: path.clone(), message: error.to_string() })?;
+        }
+        for component in stack.components.values() {
+            for text in inline_templates(component) {
+                let named = templates.register_template_string(&text, &text);
+                named.map_err(|error| RenderError::Template { path: text, message: error.to_string() })?;
+            }
         }
         check_settings(blueprint, stack)?;
         let chosen = &blueprint.stack.settings;
@@ -204,7 +211,7 @@ impl Renderer {
     }
 
     /// Renders components for one state of the cluster, each distinct result once.
-    pub fn session<'a>(&'a self, cluster: &'a ClusterContext) -> Session<'a> {
+    pub fn session<'a>(&'a self, cluster: &'a ClusterContext<'a>) -> Session<'a> {
         Session { renderer: self, cluster, shared: BTreeMap::new() }
     }
 }
@@ -213,7 +220,7 @@ impl Renderer {
 #[derive(Debug)]
 pub struct Session<'a> {
     renderer: &'a Renderer,
-    cluster: &'a ClusterContext,
+    cluster: &'a ClusterContext<'a>,
     shared: BTreeMap<(ComponentName, Role, Part), Rendered>,
 }
 
@@ -250,12 +257,13 @@ impl Session<'_> {
             "cluster": self.renderer.cluster,
             "node": node.value(),
             "masters": self.cluster.masters,
-            "nodes": if *needs_nodes { self.cluster.nodes.as_slice() } else { &[] },
+            "nodes": if *needs_nodes { self.cluster.nodes() } else { &[] },
             "settings": settings,
             "store": format!("{active}/store"),
             "config": format!("{active}/config"),
             "pki": PKI_DIR,
         });
+        let context = Context::from(context);
         let fill = Fill { templates: &self.renderer.templates, component: name, context: &context };
         let local = |required: &&ComponentName| {
             self.renderer.components[*required].component.roles.contains(&node.role)
@@ -273,6 +281,7 @@ impl Session<'_> {
             membership: fill.membership(component, part)?,
             facts: fill.facts(component)?,
             checks: fill.checks(component)?,
+            digests: Digests::default(),
         };
         let digest = manifest.digest();
         Ok(Rendered { manifest: Arc::new(manifest), digest })
@@ -283,7 +292,7 @@ impl Session<'_> {
 struct Fill<'a> {
     templates: &'a Handlebars<'static>,
     component: &'a ComponentName,
-    context: &'a Value,
+    context: &'a Context,
 }
 
 impl Fill<'_> {
@@ -293,14 +302,16 @@ impl Fill<'_> {
     }
 
     fn file(&self, template: &str) -> Result<String, RenderError> {
-        self.templates.render(template, self.context).map_err(|error| self.error(template, &error))
+        self.templates
+            .render_with_context(template, self.context)
+            .map_err(|error| self.error(template, &error))
     }
 
     fn text(&self, place: &str, text: &str) -> Result<String, RenderError> {
         if !text.contains("{{") {
             return Ok(text.to_owned());
         }
-        self.templates.render_template(text, self.context).map_err(|error| self.error(place, &error))
+        self.templates.render_with_context(text, self.context).map_err(|error| self.error(place, &error))
     }
 
     fn value(&self, place: &str, value: &Value) -> Result<Value, RenderError> {
@@ -387,6 +398,24 @@ fn folders(component: &Component) -> Vec<FolderManifest> {
         mode: u32::from_str_radix(&folder.mode, 8).unwrap_or(0o755),
     });
     made.collect()
+}
+
+/// The texts with placeholders that stand in the component itself; each is parsed once, under its own text as a name.
+fn inline_templates(component: &Component) -> BTreeSet<String> {
+    fn collect(value: &Value, texts: &mut BTreeSet<String>) {
+        match value {
+            Value::String(text) if text.contains("{{") => {
+                texts.insert(text.clone());
+            }
+            Value::Array(items) => items.iter().for_each(|item| collect(item, texts)),
+            Value::Object(map) => map.values().for_each(|item| collect(item, texts)),
+            _ => {}
+        }
+    }
+    let parts = json!([component.checks, component.membership, component.facts]);
+    let mut texts = BTreeSet::new();
+    collect(&parts, &mut texts);
+    texts
 }
 
 /// Whether a template, check or call of the component mentions `word` inside a `{{ }}`.

@@ -26,6 +26,7 @@ fn one_blueprint_becomes_a_cluster_that_works_survives_and_goes_without_trace() 
     assert!(refused.is_none(), "a manifest was refused: {refused:?}");
     all_are_healthy(&world);
     world.assert_nothing_double();
+    agents_are_small(&world);
     Canary::of(&world).stays_hidden(&world, &made, &argv);
     a_second_apply_changes_nothing(&world);
     work_is_done(&world);
@@ -45,6 +46,22 @@ fn all_are_healthy(world: &World) {
     let status = world.start(&["status", "--output", "json"]).wait(SETTLE);
     assert_eq!(status.code, 0, "{}", status.tail());
     let _: serde_json::Value = serde_json::from_str(&status.stdout).expect("status is JSON");
+}
+
+/// At most 8 MiB of memory, 2 threads and 6 MiB of file, with everything running.
+fn agents_are_small(world: &World) {
+    for node in world.nodes() {
+        let seen = world.on(
+            node,
+            "pid=$(systemctl show --property=MainPID --value castrum-agent.service); \
+             stat -L -c %s /proc/$pid/exe 2>/dev/null || sudo stat -L -c %s /proc/$pid/exe; \
+             awk '/^VmRSS|^Threads/ {print $2}' /proc/$pid/status",
+        );
+        let numbers: Vec<u64> = seen.lines().map(|line| line.trim().parse().expect("a number")).collect();
+        let [file, resident, threads] = numbers.as_slice() else { panic!("{seen}") };
+        eprintln!("agent of {node}: {file} B of file, {resident} KiB resident, {threads} threads");
+        assert!(*file <= 6 << 20 && *resident <= 8 << 10 && *threads <= 2, "{node}: {seen}");
+    }
 }
 
 fn a_second_apply_changes_nothing(world: &World) {

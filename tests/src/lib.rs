@@ -2,6 +2,7 @@
 
 pub mod camp;
 pub mod cluster;
+pub mod idle;
 pub mod rig;
 pub mod sketch;
 pub mod verdict;

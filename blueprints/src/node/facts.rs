@@ -261,9 +261,7 @@ pub fn config_name(component: &ComponentManifest) -> Option<String> {
     if component.config.is_empty() && component.unit.is_none() {
         return None;
     }
-    let tree = (&component.config, &component.unit);
-    let digest = Digest::of(&serde_json::to_vec(&tree).expect("config is plain data"));
-    Some(format!("{}-{}", component.name, digest.short()))
+    Some(format!("{}-{}", component.name, component.config_digest().short()))
 }
 
 /// What the set of a manifest refers to.
@@ -292,6 +290,6 @@ pub fn set_name(manifest: &Manifest) -> String {
 
 /// The digest of all unit files of a manifest.
 pub fn units_digest(manifest: &Manifest) -> Digest {
-    let units: Vec<_> = manifest.components.iter().map(|c| (&c.name, &c.unit)).collect();
+    let units: Vec<_> = manifest.components.iter().map(|c| (&c.name, c.unit_digest())).collect();
     Digest::of(&serde_json::to_vec(&units).expect("units are plain data"))
 }

@@ -37,6 +37,7 @@ fn component(text: &str, wave: u32, requires: &[&str], version: u32) -> Componen
         membership: None,
         facts: BTreeMap::new(),
         checks: vec![check("answers", 10)],
+        digests: crate::manifest::Digests::default(),
     }
 }
 

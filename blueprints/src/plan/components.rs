@@ -8,53 +8,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::changes::Changes;
+use super::contents::{Content, RenderCache};
 use super::depot::{self, Depot};
 use super::draft::{Draft, Wait};
 use super::hope::{self, Hope};
 use super::nodes::{Standing, Standings};
 use super::{Action, Area};
-use crate::manifest::{MANIFEST_FORMAT, Manifest, Peer};
+use crate::manifest::{Manifest, Peer};
 use crate::names::{ComponentName, Digest, NodeName, Role, Timestamp};
 use crate::observed::Heard;
-use crate::render::{ClusterContext, NodeContext, Part, RenderError, Rendered, Session};
+use crate::render::{ClusterContext, NodeContext, RenderError, Rendered};
 use crate::status::{ComponentStatus, Phase};
-
-/// Rendered components by node. It is dropped when the cluster that templates see becomes another one.
-#[derive(Debug, Default)]
-pub(super) struct RenderCache {
-    cluster: Option<Arc<ClusterContext>>,
-    founders: BTreeMap<ComponentName, NodeName>,
-    nodes: BTreeMap<NodeName, (Vec<ComponentName>, Arc<Content>)>,
-}
-
-/// What a node shall run, rendered.
-#[derive(Debug)]
-struct Content {
-    components: Vec<Rendered>,
-    manifest: Manifest,
-    digest: Digest,
-}
-
-impl RenderCache {
-    fn turn_to(
-        &mut self,
-        cluster: ClusterContext,
-        founders: &BTreeMap<ComponentName, NodeName>,
-    ) -> Arc<ClusterContext> {
-        match &self.cluster {
-            Some(held) if **held == cluster && self.founders == *founders => Arc::clone(held),
-            _ => {
-                let cluster = Arc::new(cluster);
-                *self = Self {
-                    cluster: Some(Arc::clone(&cluster)),
-                    founders: founders.clone(),
-                    nodes: BTreeMap::new(),
-                };
-                cluster
-            }
-        }
-    }
-}
 
 pub(super) fn plan<'a>(
     draft: &mut Draft<'a>,
@@ -67,8 +31,9 @@ pub(super) fn plan<'a>(
     if masters.len() < expected {
         return Ok(());
     }
-    let cluster = ClusterContext::new(standings.iter().filter_map(|(name, s)| context(name, s)));
-    let cluster = cache.turn_to(cluster, &desired.founders);
+    let contexts: Vec<NodeContext<'_>> = standings.iter().filter_map(|(name, s)| context(name, s)).collect();
+    cache.turn_to(desired, &masters, &contexts);
+    let cluster = ClusterContext::new(&contexts);
     let mut session = desired.renderer.session(&cluster);
     let survey = Survey::of(draft, standings, depot);
     let hope = Hope::of(draft, standings, &survey);
@@ -78,7 +43,7 @@ pub(super) fn plan<'a>(
         let (Some(heard), Some(node)) = (standing.heard, context(name, standing)) else { continue };
         let held = Held { name, standing, heard };
         let open = open(draft, (&survey, &hope), &held);
-        let content = content(draft, (cache, &mut session), &node, (&open, &masters))?;
+        let content = cache.content(desired, &mut session, &node, &open)?;
         publish(draft, &held, &content, &mut changes);
         await_health(draft, &held, &open);
     }
@@ -286,46 +251,6 @@ fn describe(name: &ComponentName, status: &ComponentStatus) -> String {
         (None, Some(note)) => format!("{name} {}: {note}", status.phase),
         (None, None) => format!("{name} {}", status.phase),
     }
-}
-
-fn content(
-    draft: &Draft<'_>,
-    (cache, session): (&mut RenderCache, &mut Session<'_>),
-    node: &NodeContext<'_>,
-    (open, masters): (&[&ComponentName], &[Peer]),
-) -> Result<Arc<Content>, RenderError> {
-    if let Some((held, content)) = cache.nodes.get(node.name)
-        && held.iter().eq(open.iter().copied())
-    {
-        return Ok(Arc::clone(content));
-    }
-    let desired = draft.desired;
-    let part = |name: &ComponentName| match desired.founders.get(name) {
-        Some(founder) if founder != node.name => masters
-            .iter()
-            .find(|peer| peer.name == *founder)
-            .map_or(Part::None, |founder| Part::Joiner(founder.clone())),
-        Some(_) => Part::Founder,
-        None => Part::None,
-    };
-    let components: Vec<Rendered> =
-        open.iter().map(|name| session.render(name, node, part(name))).collect::<Result<_, _>>()?;
-    let manifest = Manifest {
-        format_version: MANIFEST_FORMAT,
-        cluster: desired.cluster.clone(),
-        cluster_name: desired.name.clone(),
-        node: node.name.clone(),
-        role: node.role,
-        generation: 0,
-        masters: masters.to_vec(),
-        components: components.iter().map(|rendered| Arc::clone(&rendered.manifest)).collect(),
-    };
-    let digest =
-        manifest.content_with(&components.iter().map(|rendered| &rendered.digest).collect::<Vec<_>>());
-    let content = Arc::new(Content { components, manifest, digest });
-    let open = open.iter().map(|name| (*name).clone()).collect();
-    cache.nodes.insert(node.name.clone(), (open, Arc::clone(&content)));
-    Ok(content)
 }
 
 fn publish<'a>(draft: &mut Draft<'_>, held: &Held<'a>, content: &Content, changes: &mut Changes<'a>) {

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Plan, Progress, plan};
+use super::{Action, Plan, Planner, Progress};
 use crate::desired::Desired;
 use crate::manifest::Manifest;
 use crate::names::{Digest, NodeName, ResourceKind, ResourcePath, Timestamp};
@@ -29,14 +29,31 @@ pub struct Forecast {
 /// More rounds than any real cluster needs: a chain of waves, each of which takes a few.
 const MAX_ROUNDS: usize = 400;
 
+/// A forecast with the world that it ends in.
+#[derive(Debug, Clone)]
+pub struct Foreseen {
+    /// The rounds.
+    pub forecast: Forecast,
+    /// What is desired, with the founders that were chosen on the way.
+    pub desired: Desired,
+    /// What would then be seen.
+    pub observed: Observed,
+}
+
 /// Forecasts all rounds. It ends when a round has no steps.
 pub fn forecast(desired: &Desired, observed: &Observed, now: Timestamp) -> Result<Forecast, RenderError> {
-    let mut world = Assumed { desired, observed: observed.clone(), founders: BTreeMap::new(), now };
+    foresee(desired, observed, now).map(|foreseen| foreseen.forecast)
+}
+
+/// Forecasts all rounds, and shows the world that they lead to.
+pub fn foresee(desired: &Desired, observed: &Observed, now: Timestamp) -> Result<Foreseen, RenderError> {
+    let indices = desired.nodes.keys().cloned().zip(1..).collect();
+    let (desired, observed) = (desired.clone(), observed.clone());
+    let mut world = Assumed { desired, observed, indices, founders: BTreeMap::new(), now };
+    let mut planner = Planner::default();
     let mut rounds = Vec::new();
-    let mut assumed;
-    let mut desired = desired;
     loop {
-        let next = plan(desired, &world.observed, now)?;
+        let next = planner.plan(&world.desired, &world.observed, now)?;
         let progress = next.progress();
         let last = next.steps.is_empty() && !world.hear_all() || rounds.len() >= MAX_ROUNDS;
         for step in &next.steps {
@@ -46,26 +63,32 @@ pub fn forecast(desired: &Desired, observed: &Observed, now: Timestamp) -> Resul
             rounds.push(next);
         }
         if last {
-            return Ok(Forecast { rounds, progress });
+            let Assumed { desired, observed, .. } = world;
+            return Ok(Foreseen { forecast: Forecast { rounds, progress }, desired, observed });
         }
-        if !world.founders.is_empty() {
-            let mut founders = desired.founders.clone();
-            founders.append(&mut world.founders);
-            assumed = desired.with_founders(founders);
-            desired = &assumed;
-        }
+        world.pin_founders();
     }
 }
 
 /// A world in which every step works.
-struct Assumed<'a> {
-    desired: &'a Desired,
+struct Assumed {
+    desired: Desired,
     observed: Observed,
+    /// The number of each node, which its assumed address is made from.
+    indices: BTreeMap<NodeName, u32>,
     founders: BTreeMap<crate::names::ComponentName, NodeName>,
     now: Timestamp,
 }
 
-impl Assumed<'_> {
+impl Assumed {
+    fn pin_founders(&mut self) {
+        if !self.founders.is_empty() {
+            let mut founders = self.desired.founders.clone();
+            founders.append(&mut self.founders);
+            self.desired = self.desired.with_founders(founders);
+        }
+    }
+
     fn assume(&mut self, action: &Action) {
         match action {
             Action::Ensure(step) => {
@@ -105,10 +128,9 @@ impl Assumed<'_> {
 
     /// A documentation address (RFC 2544 range), the same for the same path.
     fn address(&self, path: &ResourcePath) -> IpAddr {
-        let node = path.name.parse::<NodeName>().ok();
-        let index = node.map_or(0, |node| self.desired.nodes.range(..node).count());
-        let [_, _, high, low] = u32::try_from(index + 1).unwrap_or(u32::MAX).to_be_bytes();
-        IpAddr::V4(Ipv4Addr::new(198, 18, high, low))
+        let index = self.indices.get(path.name.as_str()).copied().unwrap_or_default();
+        let [_, second, high, low] = index.to_be_bytes();
+        IpAddr::V4(Ipv4Addr::new(198, 18 + (second & 1), high, low))
     }
 
     /// Lets nodes be heard whose agent the plan waits for. Whether there was any.
@@ -129,7 +151,8 @@ impl Assumed<'_> {
     fn hear(&mut self, node: &NodeName, manifest: Option<(&Manifest, &Digest)>) {
         let (now, observed) = (self.now, &mut self.observed);
         let held = observed.nodes.get(node).and_then(|seen| seen.heard.as_ref());
-        let mut status = held.map_or_else(|| blank(self.desired, node, now), |heard| (*heard.status).clone());
+        let mut status =
+            held.map_or_else(|| blank(&self.desired, node, now), |heard| (*heard.status).clone());
         status.sequence += 1;
         if let Some((manifest, content)) = manifest {
             status.generation = manifest.generation;

@@ -13,6 +13,7 @@
 
 mod changes;
 mod components;
+mod contents;
 mod depot;
 mod destroy;
 mod draft;
@@ -34,7 +35,7 @@ use crate::render::RenderError;
 use crate::resource::ResourceSpec;
 
 pub use destroy::plan_destroy;
-pub use forecast::{Forecast, forecast};
+pub use forecast::{Forecast, Foreseen, forecast, foresee};
 
 /// What to do next, and what is not being done.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -184,13 +185,19 @@ pub enum Area {
 
 /// Plans the next round. Linear in nodes.
 pub fn plan(desired: &Desired, observed: &Observed, now: Timestamp) -> Result<Plan, RenderError> {
-    Planner::default().plan(desired, observed, now)
+    Planner { rendered: contents::RenderCache::default() }.plan(desired, observed, now)
 }
 
 /// Plans round after round, and keeps what it rendered as long as it stays the same. The plans are those of [`plan`].
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Planner {
-    rendered: components::RenderCache,
+    rendered: contents::RenderCache,
+}
+
+impl Default for Planner {
+    fn default() -> Self {
+        Self { rendered: contents::RenderCache::for_many() }
+    }
 }
 
 impl Planner {

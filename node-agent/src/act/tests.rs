@@ -33,6 +33,7 @@ fn component(name: &str, unit: bool) -> ComponentManifest {
         membership: None,
         facts: BTreeMap::new(),
         checks: Vec::new(),
+        digests: castrum_blueprints::manifest::Digests::default(),
     }
 }
 

@@ -379,6 +379,7 @@ fn nothing() -> ComponentManifest {
         membership: None,
         facts: BTreeMap::new(),
         checks: Vec::new(),
+        digests: castrum_blueprints::manifest::Digests::default(),
     }
 }
 

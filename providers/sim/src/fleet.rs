@@ -30,6 +30,10 @@ struct Cursor {
     beat: Option<Timestamp>,
 }
 
+/// A login is tried so often,
+const LOGIN_TRIES: u32 = 200;
+/// with so many milliseconds between two tries.
+const LOGIN_PAUSE_MS: u64 = 100;
 /// Masters tell that a node is alive at least this often.
 const BEAT_MS: u64 = 5_000;
 
@@ -51,6 +55,18 @@ impl SimFleet {
                 .map_or(0, |rules| rules.dice.within(of(&rules.settings.latency), ("call", node, nth)))
         });
         self.world.clock.pass(millis).await;
+    }
+
+    /// Waits for a machine that boots, as a login is tried again and again.
+    async fn until_up(&self, name: &NodeName) {
+        for _ in 0..LOGIN_TRIES {
+            let boots =
+                |state: &mut State| state.nodes.get(name).is_some_and(|n| n.system == System::Booting);
+            if !self.world.look(boots) {
+                return;
+            }
+            self.world.clock.pass(LOGIN_PAUSE_MS).await;
+        }
     }
 
     /// What is new since the cursor; else when there may be something.
@@ -127,6 +143,7 @@ impl Fleet for SimFleet {
 
     async fn enroll(&self, enrollment: &Enrollment) -> Result<(), Failure> {
         let name = &enrollment.reach.peer.name;
+        self.until_up(name).await;
         self.trip(name, |latency| latency.enroll).await;
         self.world.change(|state| {
             let unreached = |why: &str| {

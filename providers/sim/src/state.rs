@@ -337,10 +337,9 @@ impl State {
     /// The node's machine is gone, with all on it. With the last master go the manifests.
     pub(crate) fn lose_machine(&mut self, name: &NodeName) {
         self.lose_power(name);
-        if let Some(node) = self.nodes.remove(name) {
-            self.around.words.remove(&node.run.said);
-        }
-        if !self.nodes.values().any(|node| node.role == Role::Master) {
+        let Some(node) = self.nodes.remove(name) else { return };
+        self.around.words.remove(&node.run.said);
+        if node.role == Role::Master && !self.nodes.values().any(|node| node.role == Role::Master) {
             self.held.clear();
         }
     }

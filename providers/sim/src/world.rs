@@ -173,6 +173,14 @@ impl World {
         });
     }
 
+    /// When a node's word was last new: once all is well, when it became so.
+    pub fn last_change(&self) -> Timestamp {
+        self.look(|state| {
+            let words = state.nodes.values().filter_map(|node| node.run.status.as_ref());
+            words.map(|status| status.at).max().unwrap_or_default()
+        })
+    }
+
     /// The time in the world.
     pub fn now(&self) -> Timestamp {
         self.clock.time()

@@ -139,11 +139,7 @@ impl Drop for World {
 
 /// The programs under test.
 pub fn program() -> PathBuf {
-    let built = || {
-        let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-        let target = target.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"));
-        target.join("dist/castrum")
-    };
+    let built = || castrum_tests::idle::built("castrum");
     let path = std::env::var_os("CASTRUM_BIN").map_or_else(built, PathBuf::from);
     assert!(
         path.is_file(),
