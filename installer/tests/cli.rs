@@ -168,6 +168,11 @@ fn a_simulated_cluster_is_made_applied_again_and_destroyed() {
     assert_eq!(code(&apply), 0, "{}", text(&apply.stderr));
     let last = text(&apply.stdout).lines().last().map(serde_json::from_str::<serde_json::Value>);
     assert_eq!(last.expect("events").expect("JSON")["event"], "run-finished");
+    let status = castrum(folder.path(), &["status"]);
+    assert_eq!(code(&status), 0, "another process finds it healthy\n{}", text(&status.stdout));
+    let again = castrum(folder.path(), &["apply", "--yes", "-o", "json"]);
+    let did_something = text(&again.stdout).contains("\"step-started\"");
+    assert!(code(&again) == 0 && !did_something, "{}", text(&again.stdout));
     let saved = castrum(folder.path(), &["plan", "--out", "saved.plan"]);
     assert_eq!(code(&saved), 0, "{}", text(&saved.stderr));
     let changed = SMALL.replace("count: 2", "count: 3");

@@ -182,6 +182,7 @@ impl Provider for Sim {
     }
 
     async fn observe(&self) -> Observation {
+        self.world.awake().await;
         let taken_at = self.world.now();
         let blind =
             |reason: &str| Observation { blind: vec![self.blind(reason)], taken_at, ..Default::default() };

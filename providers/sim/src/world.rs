@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use castrum_blueprints::names::{ClusterId, ComponentName, NodeName, ResourcePath, Timestamp};
@@ -23,14 +24,19 @@ pub struct World {
     pub(crate) clock: SimClock,
     /// Somebody changed something.
     pub(crate) changed: Notify,
+    /// Whether it was read from a file, and nobody has waited yet for its agents to be back.
+    wakes: AtomicBool,
 }
+
+/// How long the agents of a world that is read from its file go on before anybody asks them: time for every check.
+const WAKING_MS: u64 = 60_000;
 
 impl World {
     /// A world in which nothing exists yet.
     pub fn new(cluster: ClusterId) -> Arc<Self> {
         let state = Mutex::new(State::new(cluster));
         let (clock, changed) = (SimClock::default(), Notify::new());
-        Arc::new(Self { state, keeper: Mutex::new(None), clock, changed })
+        Arc::new(Self { state, keeper: Mutex::new(None), clock, changed, wakes: AtomicBool::new(false) })
     }
 
     /// Keeps the world in a file, from which it goes on if it is there.
@@ -43,9 +49,17 @@ impl World {
         let (kept, at) = Keeper::open(path, &mut state)?;
         if let Some(at) = at {
             self.clock.go_on_from(at);
+            self.wakes.store(true, Ordering::Relaxed);
         }
         *keeper = Some(kept);
         Ok(())
+    }
+
+    /// Lets a world that was read from its file come to itself: nodes do not stand still between two commands.
+    pub(crate) async fn awake(&self) {
+        if self.wakes.swap(false, Ordering::Relaxed) {
+            self.clock.pass(WAKING_MS).await;
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
