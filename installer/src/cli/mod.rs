@@ -59,7 +59,11 @@ fn run(cli: &Cli) -> Result<u8, Fault> {
             Ok(code::DONE)
         }
         Command::Plan(args) => waiting(&args.blueprint.file, run::plan(args, global)),
-        Command::Apply(args) => waiting(&args.file, run::apply(args, global)),
+        Command::Apply(args) => {
+            // A saved plan names its blueprint; one that cannot be read is the command's own to complain about.
+            let blueprint = run::saved_plan(&args.file).map_or_else(|_| args.file.clone(), |(path, _)| path);
+            waiting(&blueprint, run::apply(args, global))
+        }
         Command::Destroy(args) => waiting(&args.blueprint.file, run::destroy(args, global)),
         Command::Status(args) => waiting(&args.blueprint.file, look::status(args, global)),
         Command::Get(args) => waiting(&args.blueprint.file, look::get(args, global)),

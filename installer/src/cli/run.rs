@@ -149,7 +149,7 @@ pub(super) async fn plan(args: &PlanArgs, global: &Global) -> Result<u8, Fault> 
 }
 
 /// The blueprint that `file` is, or that the plan kept in `file` was made from.
-fn saved_plan(file: &Path) -> Result<(PathBuf, Option<Digest>), Fault> {
+pub(super) fn saved_plan(file: &Path) -> Result<(PathBuf, Option<Digest>), Fault> {
     let is_json = std::fs::File::open(file).is_ok_and(|mut open| {
         let mut first = [0; 1];
         std::io::Read::read_exact(&mut open, &mut first).is_ok() && first == *b"{"
