@@ -162,6 +162,27 @@ fn completions_are_written_for_every_shell() {
 }
 
 #[test]
+fn what_a_user_prefers_stands_in_for_flags_that_are_not_given() {
+    let folder = folder(SMALL);
+    let config = folder.path().join(".config/castrum");
+    std::fs::create_dir_all(&config).expect("a folder");
+    let explained = |words: &[&str]| castrum(folder.path(), &[&["explain", "name"], words].concat());
+    let is_json = |output: &Output| serde_json::from_str::<serde_json::Value>(&text(&output.stdout)).is_ok();
+    assert!(!is_json(&explained(&[])));
+    std::fs::write(config.join("config.yaml"), "output: json\nnoColor: true\n").expect("written");
+    assert!(is_json(&explained(&[])));
+    assert!(!is_json(&explained(&["--output", "table"])), "a flag comes first");
+    std::fs::write(config.join("config.yaml"), "# nothing yet\n").expect("written");
+    assert_eq!(code(&explained(&[])), 0);
+    std::fs::write(config.join("config.yaml"), "outptu: json\n").expect("written");
+    let refused = explained(&[]);
+    assert_eq!(code(&refused), 1);
+    let said = text(&refused.stderr);
+    assert!(said.contains("config.yaml") && said.contains("outptu") && said.contains("hint:"), "{said}");
+    assert_eq!(code(&castrum(folder.path(), &["--help"])), 0, "help is always there");
+}
+
+#[test]
 fn a_simulated_cluster_is_made_applied_again_and_destroyed() {
     let folder = folder(SMALL);
     let apply = castrum(folder.path(), &["apply", "--yes", "-o", "json"]);

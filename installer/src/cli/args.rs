@@ -24,7 +24,7 @@ pub struct Global {
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table, env = "CASTRUM_OUTPUT")]
     pub output: Format,
     /// No colour, no redrawing
-    #[arg(long, global = true)]
+    #[arg(long, global = true, env = "CASTRUM_NO_COLOR", value_parser = clap::builder::FalseyValueParser::new())]
     pub no_color: bool,
     /// Say more of what is going on (-vv: everything)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
@@ -32,7 +32,8 @@ pub struct Global {
 }
 
 /// How results are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Format {
     /// For people.
     Table,

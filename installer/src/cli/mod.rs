@@ -9,13 +9,14 @@ mod look;
 mod nobody;
 mod node;
 mod output;
+mod preferences;
 mod run;
 
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser as _};
+use clap::{CommandFactory as _, FromArgMatches as _};
 use tokio::runtime::{Builder, Runtime};
 
 use args::{Cli, Command};
@@ -30,18 +31,21 @@ pub fn command() -> clap::Command {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let parsed =
+        command().try_get_matches().and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    let (mut cli, matches) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => {
             let _ = error.print();
             return ExitCode::from(if error.use_stderr() { code::USAGE } else { code::DONE });
         }
     };
     logging(cli.global.verbose);
-    let ended = run(&cli).unwrap_or_else(|fault| {
-        output::fault(&fault, &cli.global);
-        fault.code
-    });
+    let ended =
+        preferences::apply(&mut cli.global, &matches).and_then(|()| run(&cli)).unwrap_or_else(|fault| {
+            output::fault(&fault, &cli.global);
+            fault.code
+        });
     ExitCode::from(ended)
 }
 
