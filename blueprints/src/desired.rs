@@ -1,11 +1,11 @@
 //! Desired: complete, nothing left to choose. Made from blueprint, stack, lock and the abilities of the places.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::blueprint::{Blueprint, ExistingMachine, Group, Limits, Port};
+use crate::blueprint::{Blueprint, ExistingMachine, Group, Limits, Port, Protocol};
 use crate::lock::Lock;
-use crate::manifest::Blob;
+use crate::manifest::{AGENT_PORT, Blob};
 use crate::names::{
     ClusterId, ClusterName, ComponentName, GroupName, NodeName, ResourceKind, ResourcePath, Role, SiteName,
 };
@@ -158,6 +158,25 @@ pub fn existing_machines(blueprint: &Blueprint, site: &SiteName) -> BTreeMap<Res
         })
     });
     machines.collect()
+}
+
+/// The ports that something will listen on, on each machine of a site, by the path of its resource.
+pub fn listening_ports(
+    blueprint: &Blueprint,
+    stack: &Stack,
+    site: &SiteName,
+) -> BTreeMap<ResourcePath, BTreeSet<Port>> {
+    let agent = Port { number: AGENT_PORT, protocol: Protocol::Tcp };
+    let mut listening = BTreeMap::new();
+    for (name, group) in blueprint.groups.iter().filter(|(_, group)| group.site == *site) {
+        let components = stack.components.values().filter(|component| component.roles.contains(&group.role));
+        let ports = components.flat_map(|component| &component.ports);
+        let ports = ports.map(|port| Port { number: port.number, protocol: port.protocol }).chain([agent]);
+        let ports: BTreeSet<Port> = ports.collect();
+        let paths = (1..=group.count).map(|ordinal| machine_path(site, &NodeName::of(name, ordinal)));
+        listening.extend(paths.map(|path| (path, ports.clone())));
+    }
+    listening
 }
 
 fn site_resources(

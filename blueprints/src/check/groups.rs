@@ -1,7 +1,7 @@
 //! What one group must be in itself and beside the others, and the group as checked.
 
 use super::Check;
-use crate::blueprint::{Group, Port, Protocol};
+use crate::blueprint::{Group, Port};
 use crate::document::Code;
 use crate::document::path::{Step, quote, steps};
 use crate::document::written::{Given, Written, WrittenGroup};
@@ -102,11 +102,7 @@ impl Check<'_> {
 }
 
 fn port_text(port: Port) -> String {
-    let protocol = match port.protocol {
-        Protocol::Tcp => "tcp",
-        Protocol::Udp => "udp",
-    };
-    format!("{}/{protocol}", port.number)
+    format!("{}/{}", port.number, port.protocol.as_str())
 }
 
 /// The group as checked; `None` only if an error was found in it.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use castrum_blueprints::blueprint::Blueprint;
-use castrum_blueprints::desired::{Desired, ResolveError, existing_machines, resolve};
+use castrum_blueprints::desired::{Desired, ResolveError, existing_machines, listening_ports, resolve};
 use castrum_blueprints::document::{Document, Problem, read};
 use castrum_blueprints::lock::Lock;
 use castrum_blueprints::manifest::Blob;
@@ -81,7 +81,8 @@ impl Context {
                 "local" => Arc::new(Local::new(cluster.clone(), name.clone(), LocalOptions::default())),
                 "ssh" => {
                     let machines = existing_machines(&self.blueprint, name);
-                    Arc::new(Ssh::new(cluster.clone(), machines, ssh_options()?))
+                    let ports = listening_ports(&self.blueprint, &self.stack, name);
+                    Arc::new(Ssh::new(cluster.clone(), machines, ssh_options()?).listening(ports))
                 }
                 "sim" => {
                     // Each command is a process of its own, so the world has to be kept between them.

@@ -1,10 +1,10 @@
 //! The contract's verbs over machines that exist already. A machine is not made but claimed, not destroyed but released.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
-use castrum_blueprints::blueprint::ExistingMachine;
+use castrum_blueprints::blueprint::{ExistingMachine, Port};
 use castrum_blueprints::names::{ClusterId, Digest, ResourceKind, ResourcePath, SiteName, Timestamp};
 use castrum_provider::{
     Abilities, Change, Ensured, Failure, FailureClass, MachineSeen, MachineSpec, Observation, PowerState,
@@ -26,6 +26,7 @@ const RELEASE: &str = include_str!("scripts/release.sh");
 pub struct Ssh {
     cluster: ClusterId,
     machines: BTreeMap<ResourcePath, ExistingMachine>,
+    listening: BTreeMap<ResourcePath, BTreeSet<Port>>,
     options: SshOptions,
 }
 
@@ -52,17 +53,28 @@ impl Ssh {
         machines: BTreeMap<ResourcePath, ExistingMachine>,
         options: SshOptions,
     ) -> Self {
-        Self { cluster, machines, options }
+        Self { cluster, machines, listening: BTreeMap::new(), options }
+    }
+
+    /// With the ports that nodes will listen on, which `preflight` then wants to be free.
+    #[must_use]
+    pub fn listening(self, listening: BTreeMap<ResourcePath, BTreeSet<Port>>) -> Self {
+        Self { listening, ..self }
     }
 
     /// Runs a script on all machines, at most so many at once as the options say.
     async fn everywhere(
         &self,
         script: &'static str,
+        arguments: impl Fn(&ResourcePath) -> Vec<String> + Sync,
     ) -> Vec<(&ResourcePath, &ExistingMachine, Result<Said, Failure>)> {
         let mut runs: Vec<BoxFuture<'_, _>> = Vec::new();
         for (path, machine) in &self.machines {
-            let run = async move { (path, machine, run_script(&self.options, machine, script, &[]).await) };
+            let arguments = arguments(path);
+            let run = async move {
+                let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+                (path, machine, run_script(&self.options, machine, script, &arguments).await)
+            };
             runs.push(run.boxed());
         }
         stream::iter(runs).buffer_unordered(self.options.parallel.max(1)).collect().await
@@ -113,7 +125,7 @@ impl Provider for Ssh {
     async fn observe(&self) -> Observation {
         let taken_at = now();
         let mut seen = BTreeMap::new();
-        for (path, machine, said) in self.everywhere(LOOK).await {
+        for (path, machine, said) in self.everywhere(LOOK, |_| Vec::new()).await {
             let found = match said {
                 // A machine is no more blind than another is dark: it exists, and it is not ready.
                 Err(failure) => Some(unseen(path, machine, &failure, taken_at)),
@@ -162,7 +174,7 @@ impl Provider for Ssh {
             return Ok(Removed::Removed);
         }
         // The blueprint may have moved it: then the label is on another machine.
-        for (other, machine, said) in self.everywhere(LOOK).await {
+        for (other, machine, said) in self.everywhere(LOOK, |_| Vec::new()).await {
             if other == path {
                 continue;
             }
@@ -176,7 +188,12 @@ impl Provider for Ssh {
     }
 
     async fn preflight(&self) -> Vec<Failure> {
-        let checked = self.everywhere(CHECK).await.into_iter();
+        let arguments = |path: &ResourcePath| {
+            let ports = self.listening.get(path).into_iter().flatten();
+            let ports = ports.map(|port| format!("{}:{}", port.protocol.as_str(), port.number));
+            std::iter::once(self.cluster.to_string()).chain(ports).collect()
+        };
+        let checked = self.everywhere(CHECK, arguments).await.into_iter();
         checked
             .flat_map(|(_, machine, said)| match said {
                 Err(failure) => vec![failure],
@@ -187,6 +204,15 @@ impl Provider for Ssh {
 }
 
 fn lacking(machine: &ExistingMachine, what: &str) -> Failure {
+    if let Some((protocol, number)) = what.strip_prefix("port ").and_then(|port| port.split_once(':')) {
+        let message = format!(
+            "on machine `{}` something listens on port {number}/{protocol} already, which its node needs",
+            machine.address
+        );
+        return Failure::new(FailureClass::Unsupported, message).with_hint(format!(
+            "see `ss -lnp 'sport = :{number}'` there, and stop it or use another machine"
+        ));
+    }
     let message = format!("machine `{}` lacks {what}, which nodes need", machine.address);
     Failure::new(FailureClass::Unsupported, message).with_hint("use a machine with Debian 12 and systemd")
 }

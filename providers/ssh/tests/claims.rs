@@ -4,11 +4,11 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use castrum_blueprints::blueprint::{ExistingMachine, Size};
+use castrum_blueprints::blueprint::{ExistingMachine, Port, Protocol, Size};
 use castrum_blueprints::names::{ClusterId, ResourcePath, Role};
 use castrum_provider::{
     Change, FailureClass, MachineSpec, PowerState, Provider, Removed, ResourceSpec, Wanted,
@@ -228,6 +228,25 @@ async fn preflight_names_what_a_machine_lacks() {
     for part in ["refused every identity", "lacks systemd"] {
         assert!(findings.iter().any(|finding| finding.message.contains(part)), "{findings:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn preflight_wants_ports_to_be_free_where_nothing_of_ours_runs_yet() {
+    let server = Server::start();
+    let (ssh, wanted) = site(OURS, &[machine(&server)]);
+    let port = |number, protocol| Port { number, protocol };
+    // The server itself is what listens.
+    let ports = [port(server.port, Protocol::Tcp), port(server.port, Protocol::Udp), port(1, Protocol::Tcp)];
+    let ssh = ssh.listening(BTreeMap::from([(path(1), BTreeSet::from(ports))]));
+    let about_ports = |findings: Vec<castrum_provider::Failure>| {
+        let messages = findings.into_iter().map(|finding| finding.message);
+        messages.filter(|message| message.contains("listens")).collect::<Vec<_>>()
+    };
+    let found = about_ports(ssh.preflight().await);
+    assert!(matches!(found.as_slice(), [one] if one.contains(&format!("{}/tcp", server.port))), "{found:?}");
+    ssh.ensure(&wanted[0]).await.unwrap();
+    assert_eq!(about_ports(ssh.preflight().await), Vec::<String>::new(), "on our own machine it is ours");
+    ssh.remove(&path(1)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
