@@ -1,23 +1,38 @@
 //! The provider contract: few verbs, all idempotent, over a closed list of resource kinds.
 //!
 //! A provider is calls and mapping. It does not retry, plan or print: failures are classified ([`Failure`]) and one
-//! place in the installer decides about retrying. `providers/CONTRACT.md` is the table of MUSTs.
+//! place in the installer decides about retrying. `providers/CONTRACT.md` is the table of MUSTs, and [`conformance`]
+//! holds a provider to it. A provider may live in a process of its own: [`run`] serves it there, and
+//! [`ProcessProvider`] is it here; what goes between them is `providers/PROTOCOL.md`.
 
+pub mod conformance;
+mod connection;
+mod executable;
 mod failure;
 mod fleet;
+mod lines;
+mod process;
 mod resource;
+mod serve;
+mod veil;
+mod wire;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use castrum_blueprints::names::{ClusterId, ResourcePath};
 
+pub use connection::{Line, Peer, Told};
+pub use executable::{EXECUTABLE_PREFIX, Executable};
 pub use failure::{Failure, FailureClass};
 pub use fleet::{Clock, Enrollment, Fleet, News, Publication, Reach};
+pub use process::{Deadlines, Launch, ProcessProvider};
 pub use resource::{
     Abilities, Blind, BootData, Change, Ensured, ImageSpec, MachineSeen, MachineSpec, NetworkSpec,
     Observation, PowerState, Removed, ResourceSeen, ResourceSpec, Wanted,
 };
+pub use serve::{About, ServeError, run, serve};
+pub use wire::{CONTRACT_VERSION, Hello};
 
 /// One site of one cluster, as a provider serves it.
 ///

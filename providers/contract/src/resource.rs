@@ -23,8 +23,8 @@ pub struct Observation {
     pub taken_at: Timestamp,
 }
 
-/// One resource as it shall be.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// One resource as it shall be. It travels to another process only as the protocol's own type, never as it is.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Wanted {
     /// Which resource.
     pub path: ResourcePath,
@@ -33,13 +33,11 @@ pub struct Wanted {
     /// Grows when the resource is replaced on purpose; part of the idempotency key.
     pub generation: u32,
     /// What a new machine is told at its first boot; only machines have it, and only their creation reads it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot_data: Option<BootData>,
 }
 
 /// Opaque bytes for a machine's first boot (cloud-init user-data). It holds a one-time token, so it is not printed.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct BootData(String);
 
 impl BootData {

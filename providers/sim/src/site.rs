@@ -201,7 +201,7 @@ impl Provider for Sim {
 
     async fn ensure(&self, wanted: &Wanted) -> Result<Ensured, Failure> {
         let latency = match wanted.path.kind {
-            ResourceKind::Image => self.settings.latency.image,
+            ResourceKind::Image if self.settings.image => self.settings.latency.image,
             ResourceKind::Network => self.settings.latency.network,
             ResourceKind::Machine => self.settings.latency.machine,
             kind => {
