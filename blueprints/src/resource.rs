@@ -18,6 +18,9 @@ pub struct Abilities {
     pub boot_data: bool,
     /// Whether machines can be powered on and off from outside.
     pub power: bool,
+    /// For how many milliseconds a look may miss what was made or removed; 0 where each look shows the present.
+    #[serde(default)]
+    pub stale_ms: u64,
 }
 
 /// The properties of one resource, by kind. Kinds that no provider here makes yet have no spec.

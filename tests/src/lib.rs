@@ -1,7 +1,9 @@
 //! Worlds, scenarios, end-to-end tests and benches.
 
 pub mod camp;
+pub mod clouds;
 pub mod cluster;
+pub mod gate;
 pub mod idle;
 pub mod rig;
 pub mod sketch;

@@ -48,7 +48,7 @@ fn add(plan: &mut Plan, step: Step, observed: &Observed, now: Timestamp) {
             plan.blocked.push(blocked(wait, false));
         }
         None => {
-            let reason = format!("{} (tried {} times)", failure.message, failure.attempts);
+            let reason = unconfirmed(&failure.message, failure.attempts, &step);
             plan.debt.push(Debt {
                 subject: step.id,
                 reason,
@@ -57,6 +57,15 @@ fn add(plan: &mut Plan, step: Step, observed: &Observed, now: Timestamp) {
             });
         }
     }
+}
+
+/// What is not confirmed can be looked for where it is: by its label.
+fn unconfirmed(message: &str, attempts: u32, step: &Step) -> String {
+    let label = match &step.action {
+        Action::Remove { path } => format!("; look there for what is labelled `castrum-resource={path}`"),
+        _ => String::new(),
+    };
+    format!("{message} (tried {attempts} times){label}")
 }
 
 /// How long a removal is tried before it is left unconfirmed: a destroy always ends.

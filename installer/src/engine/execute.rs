@@ -1,6 +1,7 @@
 //! Carrying out steps. Each becomes a job that ends with its effect, or with a classified failure.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
 use super::Engine;
+use super::pace::{LaneKey, Pace};
 
 /// Steps under way; publications travel together, so a job may end several.
 pub(super) type Job<'e> = BoxFuture<'e, Vec<Done>>;
@@ -31,7 +33,17 @@ pub(super) struct Done {
 }
 
 /// A step that failed.
-pub(super) struct Failed(pub(super) Failure);
+pub(super) struct Failed {
+    pub(super) failure: Failure,
+    /// Whether it took all the time that it may have: it is not tried again in this run.
+    pub(super) late: bool,
+}
+
+impl From<Failure> for Failed {
+    fn from(failure: Failure) -> Self {
+        Self { failure, late: false }
+    }
+}
 
 /// What a step did.
 pub(super) enum Effect {
@@ -86,11 +98,13 @@ pub trait ProjectPort: Send + Sync {
 /// Boot data by node.
 pub type Tickets = BTreeMap<NodeName, BootData>;
 
-/// No call to a place takes longer than this; building an image may.
+/// No call takes longer than this; building an image may.
 const STEP_DEADLINE: Duration = Duration::from_mins(30);
+/// No removal takes longer than this: one that hangs does not keep a destroy from its end.
+const REMOVE_DEADLINE: Duration = Duration::from_mins(5);
 
 pub(super) fn jobs<'e>(
-    engine: &'e Engine,
+    (engine, pace): (&'e Engine, &Arc<Pace>),
     steps: Vec<Step>,
     (desired, observed): (&Desired, &Observed),
     mut tickets: Tickets,
@@ -102,18 +116,24 @@ pub(super) fn jobs<'e>(
             Action::Ensure(step) => {
                 let node = step.path.name.parse::<NodeName>().ok();
                 let boot_data = node.and_then(|node| tickets.remove(&node));
-                ensure(engine, step, boot_data).boxed()
+                ensure(engine, Arc::clone(pace), step, boot_data).boxed()
             }
-            Action::Remove { path } => remove(engine, path).boxed(),
-            Action::Enroll { node, .. } => enroll(engine, node, desired, observed),
-            Action::Fill { node, blobs } => fill(engine, id.clone(), node, blobs).boxed(),
-            Action::Found { component, node } => found(engine, component, node).boxed(),
+            Action::Remove { path } => remove(engine, Arc::clone(pace), path).boxed(),
+            Action::Enroll { node, .. } => {
+                within(STEP_DEADLINE, enroll(engine, node, desired, observed)).boxed()
+            }
+            Action::Fill { node, blobs } => {
+                within(STEP_DEADLINE, fill(engine, id.clone(), node, blobs)).boxed()
+            }
+            Action::Found { component, node } => {
+                within(STEP_DEADLINE, found(engine, component, node)).boxed()
+            }
             Action::Publish { manifest, content } => {
                 publications.push((id, Publication { manifest, content }));
                 continue;
             }
         };
-        jobs.push(within(id, work));
+        jobs.push(job(id, work));
     }
     if !publications.is_empty() {
         jobs.push(publish(engine, publications).boxed());
@@ -121,39 +141,63 @@ pub(super) fn jobs<'e>(
     jobs
 }
 
-pub(super) fn removal<'e>(engine: &'e Engine, step: &Step) -> Job<'e> {
+pub(super) fn removal<'e>(engine: &'e Engine, pace: &Arc<Pace>, step: &Step) -> Job<'e> {
     match &step.action {
-        Action::Remove { path } => within(step.id.clone(), remove(engine, path.clone()).boxed()),
+        Action::Remove { path } => {
+            job(step.id.clone(), remove(engine, Arc::clone(pace), path.clone()).boxed())
+        }
         _ => failed(step.id.clone(), Failure::new(FailureClass::Invalid, "a destroy only removes")),
     }
 }
 
 pub(super) fn failed(step: String, failure: Failure) -> Job<'static> {
-    std::future::ready(vec![Done { step, result: Err(Failed(failure)) }]).boxed()
+    std::future::ready(vec![Done { step, result: Err(failure.into()) }]).boxed()
 }
 
-fn within(step: String, work: BoxFuture<'_, Result<Effect, Failure>>) -> Job<'_> {
-    async move {
-        let result = tokio::time::timeout(STEP_DEADLINE, work).await.unwrap_or_else(|_| {
-            let message = format!("no answer within {} seconds", STEP_DEADLINE.as_secs());
-            Err(Failure::new(FailureClass::Transient, message))
-        });
-        vec![Done { step, result: result.map_err(Failed) }]
-    }
-    .boxed()
+fn job(step: String, work: BoxFuture<'_, Result<Effect, Failed>>) -> Job<'_> {
+    async move { vec![Done { step, result: work.await }] }.boxed()
 }
 
-async fn ensure(engine: &Engine, step: EnsureStep, boot_data: Option<BootData>) -> Result<Effect, Failure> {
+async fn within<T>(deadline: Duration, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failed> {
+    let ended = tokio::time::timeout(deadline, work).await;
+    ended.map_or_else(|_| Err(late(deadline)), |result| result.map_err(Failed::from))
+}
+
+fn late(deadline: Duration) -> Failed {
+    let message = format!("no answer within {} seconds", deadline.as_secs());
+    Failed { failure: Failure::new(FailureClass::Transient, message), late: true }
+}
+
+/// A call to a place, sent as fast as the place takes them; only the call itself counts against its deadline.
+async fn call<'e, T, F: Future<Output = Result<T, Failure>>>(
+    (engine, pace): (&'e Engine, Arc<Pace>),
+    (lane, deadline): (LaneKey, Duration),
+    call: impl Fn() -> F,
+) -> Result<T, Failed> {
+    let timed = || async { tokio::time::timeout(deadline, call()).await.map_or(Ok(None), |r| r.map(Some)) };
+    let answer = pace.send(lane, (&*engine.clock, &engine.cancel), timed).await?;
+    answer.ok_or_else(|| late(deadline))
+}
+
+async fn ensure(
+    engine: &Engine,
+    pace: Arc<Pace>,
+    step: EnsureStep,
+    boot_data: Option<BootData>,
+) -> Result<Effect, Failed> {
     let EnsureStep { path, spec, .. } = step;
     let provider = engine.sites.of(&path).ok_or_else(|| no_site(&path))?;
+    let lane = (path.site.clone(), Some(path.kind));
     let wanted = Wanted { path, spec, generation: 0, boot_data };
-    let Ensured { change, seen } = provider.ensure(&wanted).await?;
+    let ensured = call((engine, pace), (lane, STEP_DEADLINE), || provider.ensure(&wanted)).await;
+    let Ensured { change, seen } = ensured?;
     Ok(Effect::Ensured(Box::new(seen), change))
 }
 
-async fn remove(engine: &Engine, path: ResourcePath) -> Result<Effect, Failure> {
+async fn remove(engine: &Engine, pace: Arc<Pace>, path: ResourcePath) -> Result<Effect, Failed> {
     let provider = engine.sites.of(&path).ok_or_else(|| no_site(&path))?;
-    let removed = provider.remove(&path).await?;
+    let lane = (path.site.clone(), None);
+    let removed = call((engine, pace), (lane, REMOVE_DEADLINE), || provider.remove(&path)).await?;
     Ok(Effect::Removed(path, removed))
 }
 
@@ -225,11 +269,11 @@ async fn publish(engine: &Engine, steps: Vec<(String, Publication)>) -> Vec<Done
     let answer = engine.fleet.publish(&publications).await;
     let ended = ids.into_iter().zip(publications).map(|(step, publication)| {
         let result = match &answer {
-            Err(failure) => Err(Failed(failure.clone())),
+            Err(failure) => Err(failure.clone().into()),
             Ok(refused) => match refused.get(&publication.manifest.node) {
                 // Somebody else published meanwhile: the next plan is made against what they did.
                 Some(reason) => {
-                    Err(Failed(Failure::new(FailureClass::NotReady, format!("refused: {reason}"))))
+                    Err(Failure::new(FailureClass::NotReady, format!("refused: {reason}")).into())
                 }
                 None => Ok(Effect::Published(publication)),
             },

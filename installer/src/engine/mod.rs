@@ -10,7 +10,9 @@
 //!
 //! Decisions are made in `plan`; here they are only carried out. This is the one place that retries.
 
+mod destroy;
 mod execute;
+mod pace;
 mod retry;
 mod sites;
 
@@ -22,7 +24,7 @@ use castrum_blueprints::desired::{Desired, DesiredNode};
 use castrum_blueprints::event::What;
 use castrum_blueprints::names::{ComponentName, NodeName, Role, Timestamp};
 use castrum_blueprints::observed::Observed;
-use castrum_blueprints::plan::{Action, Debt, Plan, Planner, Progress, Step, plan_destroy};
+use castrum_blueprints::plan::{Action, Debt, Plan, Planner, Progress, Step};
 use castrum_blueprints::render::RenderError;
 use castrum_blueprints::wire::Published;
 use castrum_provider::{Change, Clock, Fleet, News, PowerState, Reach, ResourceSeen};
@@ -34,6 +36,7 @@ use crate::cancel::Cancel;
 use crate::events::Events;
 use execute::{Done, Effect, Failed, Job};
 pub use execute::{ProjectPort, Tickets};
+use pace::Pace;
 pub use sites::Sites;
 
 /// How a run ended.
@@ -73,8 +76,10 @@ pub struct Engine {
 
 /// News that come within this time are planned together.
 const GATHER_MS: u64 = 20;
-/// A place that cannot be seen is looked at again, after these pauses, before it counts as blind.
+/// A place that cannot be seen is looked at again, after these pauses, before it counts as blind: by whoever only looks,
 const LOOK_AGAIN_MS: [u64; 3] = [500, 1_500, 4_000];
+/// and by a run, which could do nothing there.
+const RUN_LOOKS_AGAIN_MS: [u64; 9] = [500, 1_000, 2_000, 4_000, 8_000, 8_000, 8_000, 8_000, 8_000];
 /// A run in which nothing moves goes on for this long after the last deadline that there may have been.
 const STALL_MS: u64 = 60_000;
 /// While nothing happens, what is awaited is said this often.
@@ -83,8 +88,12 @@ const HEARTBEAT_MS: u64 = 10_000;
 impl Engine {
     /// Looks at everything once: the places, and every master.
     pub async fn observe(&self, desired: &Desired) -> Observed {
+        self.observe_again(desired, &LOOK_AGAIN_MS).await
+    }
+
+    async fn observe_again(&self, desired: &Desired, pauses: &[u64]) -> Observed {
         let mut observed = Observed::default();
-        self.look(&mut observed).await;
+        self.look(&mut observed, pauses).await;
         self.fleet.reach(reaches(desired, &observed));
         self.fleet.first_contact().await;
         let mut heard = BTreeSet::new();
@@ -104,9 +113,9 @@ impl Engine {
         self.learn(observed, news, &mut heard);
     }
 
-    async fn look(&self, observed: &mut Observed) {
+    async fn look(&self, observed: &mut Observed, pauses: &[u64]) {
         let mut observation = self.sites.observe().await;
-        for pause in LOOK_AGAIN_MS {
+        for pause in pauses.iter().copied() {
             if observation.blind.is_empty() || self.cancel.is_set() {
                 break;
             }
@@ -123,7 +132,7 @@ impl Engine {
 
     /// Goes on until nothing is left to do, nothing more can be done, or somebody asks to stop.
     pub async fn converge(&self, mut desired: Desired) -> Result<Outcome, EngineError> {
-        let mut observed = self.observe(&desired).await;
+        let mut observed = self.observe_again(&desired, &RUN_LOOKS_AGAIN_MS).await;
         observed.listening_since = Some(self.clock.now());
         let mut run = Run::new(self);
         run.heard.extend(
@@ -149,7 +158,7 @@ impl Engine {
                     return Ok(Outcome { progress, plan, observed });
                 }
                 if ended {
-                    self.look(&mut observed).await;
+                    self.look(&mut observed, &RUN_LOOKS_AGAIN_MS).await;
                     (confirmed, run.moved) = (true, true);
                     continue;
                 }
@@ -160,30 +169,6 @@ impl Engine {
             }
             confirmed = false;
             run.wait(&plan, &mut observed, &mut desired).await;
-        }
-    }
-
-    /// Removes everything that carries the cluster's label. It always ends; what is unconfirmed is debt.
-    pub async fn destroy(&self) -> Outcome {
-        let mut observed = Observed::default();
-        self.look(&mut observed).await;
-        let mut run = Run::new(self);
-        loop {
-            let plan = plan_destroy(&observed, self.clock.now());
-            run.tell(&plan);
-            if !self.cancel.is_set() {
-                run.start_removals(&plan);
-            }
-            if run.jobs.is_empty() && (self.cancel.is_set() || plan.progress() != Progress::Pending) {
-                self.look(&mut observed).await;
-                let left = plan_destroy(&observed, self.clock.now());
-                let again = left.steps.iter().any(|step| !observed.failures.contains_key(&step.id));
-                if self.cancel.is_set() || !again {
-                    let progress = (!self.cancel.is_set()).then(|| left.progress());
-                    return Outcome { progress, plan: left, observed };
-                }
-            }
-            run.wait_for_removals(&plan, &mut observed).await;
         }
     }
 
@@ -244,6 +229,7 @@ fn is_on(seen: &ResourceSeen) -> bool {
 struct Run<'e> {
     engine: &'e Engine,
     jobs: FuturesUnordered<Job<'e>>,
+    pace: Arc<Pace>,
     under_way: BTreeSet<String>,
     heard: BTreeSet<NodeName>,
     told_debt: Vec<Debt>,
@@ -258,8 +244,8 @@ impl<'e> Run<'e> {
     fn new(engine: &'e Engine) -> Self {
         let told_at = engine.clock.now();
         let (jobs, under_way, heard) = (FuturesUnordered::new(), BTreeSet::new(), BTreeSet::new());
-        let moved_at = told_at;
-        Self { engine, jobs, under_way, heard, told_debt: Vec::new(), told_at, moved_at, moved: true }
+        let (moved_at, pace) = (told_at, Arc::default());
+        Self { engine, jobs, pace, under_way, heard, told_debt: Vec::new(), told_at, moved_at, moved: true }
     }
 
     /// Whether nothing has moved for longer than anything is waited for.
@@ -297,14 +283,8 @@ impl<'e> Run<'e> {
                 return;
             }
         };
-        for job in execute::jobs(self.engine, fresh, (desired, observed), tickets) {
+        for job in execute::jobs((self.engine, &self.pace), fresh, (desired, observed), tickets) {
             self.jobs.push(job);
-        }
-    }
-
-    fn start_removals(&mut self, plan: &Plan) {
-        for step in self.fresh(plan) {
-            self.jobs.push(execute::removal(self.engine, &step));
         }
     }
 
@@ -362,25 +342,6 @@ impl<'e> Run<'e> {
         }
     }
 
-    async fn wait_for_removals(&mut self, plan: &Plan, observed: &mut Observed) {
-        let engine = self.engine;
-        let mut effects = Vec::new();
-        let mut sleep = pin!(engine.clock.sleep_until(self.wake(plan)));
-        tokio::select! {
-            Some(ended) = self.jobs.next(), if !self.jobs.is_empty() => effects = self.take(ended, observed),
-            () = &mut sleep => {}
-            () = engine.cancel.wait(), if !engine.cancel.is_set() => engine.events.say(What::Interrupted),
-        }
-        while let Some(Some(ended)) = self.jobs.next().now_or_never() {
-            effects.extend(self.take(ended, observed));
-        }
-        for effect in effects {
-            if let Effect::Removed(path, _) = effect {
-                observed.gone(&path);
-            }
-        }
-    }
-
     fn wake(&self, plan: &Plan) -> Timestamp {
         let heartbeat = self.engine.clock.now().plus(HEARTBEAT_MS);
         plan.wake_at.map_or(heartbeat, |at| at.min(heartbeat))
@@ -406,9 +367,10 @@ impl<'e> Run<'e> {
         effects
     }
 
-    fn failed(&self, id: String, Failed(failure): &Failed, observed: &mut Observed, now: Timestamp) {
+    fn failed(&self, id: String, failed: &Failed, observed: &mut Observed, now: Timestamp) {
+        let Failed { failure, late } = failed;
         let attempts = observed.failures.get(&id).map_or(0, |known| known.attempts);
-        let retry_at = retry::retry_at(failure, attempts, now);
+        let retry_at = retry::retry_at(failure, attempts, now).filter(|_| !late);
         observed.failed(&id, failure.message.clone(), retry_at, now);
         let (message, hint) = (failure.message.clone(), failure.hint.clone());
         self.engine.events.say(What::StepFailed { id, message, hint, retry_at });

@@ -100,6 +100,9 @@ fn hint(debt: &Debt, blueprint: Option<&str>) -> String {
             }
         };
     };
+    if blueprint.is_none() {
+        return format!("see to what the place says of {node}, then destroy again");
+    }
     if debt.reason.contains("is paused") {
         return format!("let the machine of {node} go on, then apply again");
     }

@@ -59,12 +59,20 @@ pub(crate) struct WireAbilities {
     kinds: Vec<String>,
     boot_data: bool,
     power: bool,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    stale_ms: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_zero(millis: &u64) -> bool {
+    *millis == 0
 }
 
 impl WireAbilities {
     pub(crate) fn of(abilities: &Abilities) -> Self {
         let kinds = abilities.kinds.iter().map(|kind| kind.as_str().to_owned()).collect();
-        Self { kinds, boot_data: abilities.boot_data, power: abilities.power }
+        let Abilities { boot_data, power, stale_ms, .. } = *abilities;
+        Self { kinds, boot_data, power, stale_ms }
     }
 
     /// Kinds that are not known here are left out: nothing here could ask for them.
@@ -75,6 +83,7 @@ impl WireAbilities {
             kinds: ResourceKind::ALL.into_iter().filter(known).collect(),
             boot_data: self.boot_data,
             power: self.power,
+            stale_ms: self.stale_ms,
         }
     }
 }

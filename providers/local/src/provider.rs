@@ -113,6 +113,7 @@ impl Provider for Local {
             kinds: observe::KINDS.to_vec(),
             boot_data: true,
             power: true,
+            stale_ms: 0,
         }
     }
 

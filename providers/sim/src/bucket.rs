@@ -13,6 +13,49 @@ pub struct Limit {
     pub refill_per_second: f64,
 }
 
+/// Calls that share a bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lane {
+    /// Looking at the place.
+    Observe,
+    /// Making or changing an image.
+    Image,
+    /// Making or changing a network.
+    Network,
+    /// Making or changing a machine.
+    Machine,
+    /// Removing anything.
+    Remove,
+    /// Power control.
+    Power,
+}
+
+impl Lane {
+    /// All of them.
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Observe, Self::Image, Self::Network, Self::Machine, Self::Remove, Self::Power];
+
+    /// Its name in settings.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Observe => "observe",
+            Self::Image => "image",
+            Self::Network => "network",
+            Self::Machine => "machine",
+            Self::Remove => "remove",
+            Self::Power => "power",
+        }
+    }
+
+    /// What a call of it does, in a word.
+    pub(crate) fn verb(self) -> &'static str {
+        match self {
+            Self::Image | Self::Network | Self::Machine => "ensure",
+            _ => self.as_str(),
+        }
+    }
+}
+
 /// Less than any token or millisecond that matters: sums of fractions are not exact.
 const NOTHING: f64 = 1e-6;
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use castrum_blueprints::names::{ComponentName, NodeName};
 use serde_json::Value;
 
-pub use crate::bucket::Limit;
+pub use crate::bucket::{Lane, Limit};
 use read::Reader;
 
 mod read;
@@ -45,6 +45,8 @@ pub struct Settings {
     pub latency: Latencies,
     /// How many calls the place takes; `None`: any number.
     pub bucket: Option<Limit>,
+    /// How many calls of one lane the place takes beside that; lanes that are not named take any number.
+    pub buckets: BTreeMap<Lane, Limit>,
     /// How many machines the place has room for; `None`: any number.
     pub machines: Option<u64>,
     /// What goes wrong.
@@ -97,6 +99,16 @@ pub struct Faults {
     pub blind: f64,
     /// Resources, by name, that the credentials do not allow.
     pub denied: BTreeSet<String>,
+    /// How many milliseconds old what a look shows may be; drawn for each resource anew.
+    pub stale: u64,
+    /// Resources, by name, of which no call is ever answered, nor has an effect.
+    pub hangs: BTreeSet<String>,
+    /// Resources, by name, of which every call fails as passing trouble does.
+    pub dead: BTreeSet<String>,
+    /// Resources, by name, that something holds for ever, so that they cannot be removed.
+    pub held: BTreeSet<String>,
+    /// Resources, by name, that are shown for ever, also when they were removed.
+    pub lingers: BTreeSet<String>,
     /// Nodes whose machines never boot.
     pub never_boots: BTreeSet<NodeName>,
     /// Nodes that hang this many milliseconds after their machine was first made; nobody outside can tell.
@@ -206,6 +218,18 @@ impl Settings {
         Self { latency: Latencies::all(none), component: Component::instant(), ..Self::default() }
     }
 
+    /// How long a call of `lane` takes.
+    pub(crate) fn latency(&self, lane: Lane) -> Range {
+        match lane {
+            Lane::Observe => self.latency.observe,
+            Lane::Image => self.latency.image,
+            Lane::Network => self.latency.network,
+            Lane::Machine => self.latency.machine,
+            Lane::Remove => self.latency.remove,
+            Lane::Power => self.latency.power,
+        }
+    }
+
     /// The pace of a component.
     pub(crate) fn pace(&self, component: &ComponentName) -> &Component {
         self.components.get(component).unwrap_or(&self.component)
@@ -229,6 +253,7 @@ fn read_all(top: &mut Reader<'_>) -> Settings {
         state: top.text("state"),
         latency: read_latency(top),
         bucket: top.within("bucket").and_then(|mut r| read_bucket(&mut r)),
+        buckets: top.within("buckets").map_or(known.buckets, |mut r| read_buckets(&mut r)),
         machines: top.whole("machines"),
         faults: top.within("faults").map_or(known.faults, |mut r| read_faults(&mut r)),
         components,
@@ -278,6 +303,16 @@ fn read_bucket(reader: &mut Reader<'_>) -> Option<Limit> {
     Some(Limit { capacity: capacity?, refill_per_second: refill? })
 }
 
+fn read_buckets(reader: &mut Reader<'_>) -> BTreeMap<Lane, Limit> {
+    let mut buckets = BTreeMap::new();
+    for lane in Lane::ALL {
+        let limit = reader.within(lane.as_str()).and_then(|mut limit| read_bucket(&mut limit));
+        buckets.extend(limit.map(|limit| (lane, limit)));
+    }
+    reader.rest();
+    buckets
+}
+
 fn read_faults(reader: &mut Reader<'_>) -> Faults {
     let freezes = reader.named("freezes");
     let faults = Faults {
@@ -285,6 +320,11 @@ fn read_faults(reader: &mut Reader<'_>) -> Faults {
         after: reader.probability("after").unwrap_or(0.0),
         blind: reader.probability("blind").unwrap_or(0.0),
         denied: reader.list("denied"),
+        stale: reader.whole("stale").unwrap_or(0),
+        hangs: reader.list("hangs"),
+        dead: reader.list("dead"),
+        held: reader.list("held"),
+        lingers: reader.list("lingers"),
         never_boots: reader.list("neverBoots"),
         freezes: freezes.into_iter().filter_map(|(node, mut r)| Some((node, r.whole("after")?))).collect(),
     };
@@ -320,7 +360,9 @@ mod tests {
             r#"{"seed": 7, "image": true, "state": "world.json", "machines": 5, "cidr": "10.9.0.0/16",
                 "latency": {"machine": [100, 200], "boot": 50},
                 "bucket": {"capacity": 20, "refillPerSecond": 2.5},
-                "faults": {"before": 0.1, "after": 0.2, "denied": ["agents-9"], "neverBoots": ["agents-1"],
+                "buckets": {"machine": {"capacity": 5, "refillPerSecond": 2}},
+                "faults": {"stale": 60000, "hangs": ["a"], "dead": ["b"], "held": ["c"], "lingers": ["d"],
+                           "before": 0.1, "after": 0.2, "denied": ["agents-9"], "neverBoots": ["agents-1"],
                            "freezes": {"agents-2": {"after": 9000}}},
                 "component": {"start": 5},
                 "components": {"etcd": {"check": [1, 2], "failingStarts": 2, "brokenOn": ["masters-2"]}}}"#,
@@ -330,6 +372,10 @@ mod tests {
         assert_eq!(settings.latency.machine, Range::between(100, 200));
         assert_eq!(settings.latency.boot, Range::exactly(50));
         assert_eq!(settings.bucket, Some(Limit { capacity: 20, refill_per_second: 2.5 }));
+        let machine = Limit { capacity: 5, refill_per_second: 2.0 };
+        assert_eq!(settings.buckets, [(Lane::Machine, machine)].into());
+        let Faults { stale, hangs, dead, held, lingers, .. } = &settings.faults;
+        assert_eq!((*stale, [hangs, dead, held, lingers].map(BTreeSet::len)), (60_000, [1; 4]));
         assert_eq!(settings.faults.freezes.values().copied().collect::<Vec<_>>(), [9000]);
         let etcd = settings.pace(&"etcd".parse().expect("a name"));
         assert_eq!(

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use castrum_blueprints::names::{NodeName, ResourceKind, ResourcePath, SiteName};
-use castrum_blueprints::resource::ResourceSpec;
+use castrum_blueprints::resource::{ResourceSeen, ResourceSpec};
 use castrum_provider::{
     Abilities, Blind, Change, Clock, Ensured, Failure, FailureClass, Fleet, Observation, Power, PowerState,
     Provider, Removed, Wanted, idempotency_key,
 };
 use serde_json::Value;
 
-use crate::bucket::Bucket;
+use crate::bucket::{Bucket, Lane};
 use crate::chance::Dice;
 use crate::file::{WorldError, resume};
 use crate::node::Node;
@@ -60,7 +60,9 @@ impl Sim {
         let (dice, settings) = (Dice::new(settings.seed), Arc::new(settings));
         world.look(|state| {
             let bucket = settings.bucket.map(|limit| Bucket::new(limit, state.time));
-            let rules = Rules { settings: Arc::clone(&settings), dice, bucket };
+            let buckets =
+                settings.buckets.iter().map(|(lane, limit)| (*lane, Bucket::new(*limit, state.time)));
+            let rules = Rules { settings: Arc::clone(&settings), dice, bucket, buckets: buckets.collect() };
             state.sites.insert(site.clone(), rules);
             state.place.add_site(&site);
             resume(state, &site);
@@ -68,35 +70,40 @@ impl Sim {
         Ok(Self { world: Arc::clone(world), site, settings, dice })
     }
 
-    /// One call: it counts against the limit, takes its time, and may fail before or after its effect.
+    /// One call: it counts against the limits, takes its time, and may fail before or after its effect.
     async fn call<R>(
         &self,
-        (verb, name): (&str, &str),
-        latency: Range,
+        (lane, path): (Lane, Option<&ResourcePath>),
         effect: impl FnOnce(&mut State, u64) -> Result<R, Failure>,
     ) -> Result<R, Failure> {
+        let (verb, name) = (lane.verb(), path.map_or("", |path| path.name.as_str()));
         let (nth, taken) = self.world.look(|state| {
             let (nth, now) = (state.call(format!("{}/{verb}/{name}", self.site)), state.time);
-            let bucket = state.sites.get_mut(&self.site).and_then(|rules| rules.bucket.as_mut());
-            (nth, bucket.map_or(Ok(()), |bucket| bucket.take(now)))
+            (nth, state.sites.get_mut(&self.site).map_or(Ok(()), |rules| rules.take(lane, now)))
         });
         if let Err(wait) = taken {
             let mut failure = Failure::new(FailureClass::Throttled, "simulated: too many calls");
             failure.retry_after_ms = Some(wait);
             return Err(failure);
         }
+        self.refuse(verb, name).await?;
         let faults = &self.settings.faults;
-        if faults.denied.contains(name) {
-            let failure =
-                Failure::new(FailureClass::Denied, format!("simulated: not allowed to {verb} `{name}`"));
-            return Err(failure.with_hint("take the name out of `faults.denied`"));
-        }
-        let trip = self.dice.within(latency, (verb, name, nth));
+        let trip = self.dice.within(self.settings.latency(lane), (verb, name, nth));
         self.world.clock.pass(trip / 2).await;
         if self.dice.happens(faults.before, ("before", verb, name, nth)) {
             return Err(Failure::new(FailureClass::Transient, "simulated: the place did not take the call"));
         }
-        let result = self.world.change(|state| effect(state, trip - trip / 2));
+        let remembered = path.filter(|_| faults.stale > 0);
+        let result = self.world.change(|state| {
+            if let Some(path) = remembered {
+                state.past.begin(&state.place, path);
+            }
+            let result = effect(state, trip - trip / 2);
+            if let Some(path) = remembered {
+                state.past.note(&state.place, path, state.time);
+            }
+            result
+        });
         self.world.clock.pass(trip - trip / 2).await;
         if self.dice.happens(faults.after, ("after", verb, name, nth)) {
             return Err(Failure::new(FailureClass::Transient, "simulated: the answer was lost"));
@@ -104,8 +111,42 @@ impl Sim {
         result
     }
 
+    /// What stands against every call of one resource.
+    async fn refuse(&self, verb: &str, name: &str) -> Result<(), Failure> {
+        let faults = &self.settings.faults;
+        if faults.hangs.contains(name) {
+            std::future::pending::<()>().await;
+        }
+        let refusals = [
+            (&faults.denied, FailureClass::Denied, "not allowed to"),
+            (&faults.dead, FailureClass::Transient, "no answer to"),
+        ];
+        for (names, class, word) in refusals {
+            if names.contains(name) {
+                let failure = Failure::new(class, format!("simulated: {word} {verb} `{name}`"));
+                return Err(failure.with_hint("take the name out of the site's `faults`"));
+            }
+        }
+        Ok(())
+    }
+
     fn blind(&self, reason: &str) -> Blind {
         Blind { site: self.site.clone(), kind: None, reason: reason.to_owned() }
+    }
+
+    /// What the place shows in its `nth` look.
+    fn look(&self, state: &mut State, nth: u32) -> BTreeMap<ResourcePath, ResourceSeen> {
+        let (faults, now) = (&self.settings.faults, state.time);
+        let ages = Range::between(0, faults.stale);
+        let age = |path: &ResourcePath| match faults.stale {
+            0 => 0,
+            _ => self.dice.within(ages, ("stale", &path.name, nth)),
+        };
+        let mut seen = state.past.seen_in((&state.place, &self.site), now, age);
+        for path in state.ghosts.iter().filter(|path| path.site == self.site) {
+            seen.entry(path.clone()).or_insert_with(|| ghost(path));
+        }
+        seen
     }
 
     /// Makes the resource, or makes it as wanted. When it is ready.
@@ -140,6 +181,12 @@ impl Sim {
         }
         Ok(Change::Created)
     }
+}
+
+/// What is gone and shown all the same.
+fn ghost(path: &ResourcePath) -> ResourceSeen {
+    let (note, path) = (Some("it is being removed".to_owned()), path.clone());
+    ResourceSeen { id: format!("{}-gone", path.kind), path, spec: None, ready: false, note, machine: None }
 }
 
 /// A machine was made: its node boots once it is ready, and hangs when it is meant to.
@@ -178,7 +225,8 @@ impl Provider for Sim {
         if self.settings.image {
             kinds.insert(0, ResourceKind::Image);
         }
-        Abilities { provider: "sim".to_owned(), kinds, boot_data: true, power: true }
+        let stale_ms = self.settings.faults.stale;
+        Abilities { provider: "sim".to_owned(), kinds, boot_data: true, power: true, stale_ms }
     }
 
     async fn observe(&self) -> Observation {
@@ -186,9 +234,9 @@ impl Provider for Sim {
         let taken_at = self.world.now();
         let blind =
             |reason: &str| Observation { blind: vec![self.blind(reason)], taken_at, ..Default::default() };
-        let look = self.call(("observe", ""), self.settings.latency.observe, |state, _| {
-            let seen = state.place.seen_in(&self.site, state.time);
-            Ok((seen, state.call(format!("{}/blind", self.site))))
+        let look = self.call((Lane::Observe, None), |state, _| {
+            let nth = state.call(format!("{}/blind", self.site));
+            Ok((self.look(state, nth), nth))
         });
         match look.await {
             Err(failure) => blind(&failure.message),
@@ -200,17 +248,16 @@ impl Provider for Sim {
     }
 
     async fn ensure(&self, wanted: &Wanted) -> Result<Ensured, Failure> {
-        let latency = match wanted.path.kind {
-            ResourceKind::Image if self.settings.image => self.settings.latency.image,
-            ResourceKind::Network => self.settings.latency.network,
-            ResourceKind::Machine => self.settings.latency.machine,
+        let lane = match wanted.path.kind {
+            ResourceKind::Image if self.settings.image => Lane::Image,
+            ResourceKind::Network => Lane::Network,
+            ResourceKind::Machine => Lane::Machine,
             kind => {
                 let text = format!("a simulated place makes no {kind}");
                 return Err(Failure::new(FailureClass::Unsupported, text));
             }
         };
-        let made =
-            self.call(("ensure", &wanted.path.name), latency, |state, takes| self.make(state, wanted, takes));
+        let made = self.call((lane, Some(&wanted.path)), |state, takes| self.make(state, wanted, takes));
         let change = made.await?;
         let ready_at =
             self.world.look(|state| state.place.find(&wanted.path).map(|resource| resource.ready_at));
@@ -224,7 +271,10 @@ impl Provider for Sim {
     }
 
     async fn remove(&self, path: &ResourcePath) -> Result<Removed, Failure> {
-        self.call(("remove", &path.name), self.settings.latency.remove, |state, _| {
+        self.call((Lane::Remove, Some(path)), |state, _| {
+            if self.settings.faults.held.contains(&path.name) {
+                return Err(Failure::new(FailureClass::NotReady, "simulated: something still uses it"));
+            }
             if path.kind == ResourceKind::Network && state.place.machines_in(&self.site) > 0 {
                 return Err(Failure::new(
                     FailureClass::NotReady,
@@ -232,6 +282,9 @@ impl Provider for Sim {
                 ));
             }
             let there = state.place.remove(path);
+            if self.settings.faults.lingers.contains(&path.name) {
+                state.ghosts.insert(path.clone());
+            }
             if let (ResourceKind::Machine, Ok(name)) = (path.kind, path.name.parse::<NodeName>()) {
                 state.lose_machine(&name);
             }
@@ -256,12 +309,11 @@ impl Provider for Sim {
 #[async_trait]
 impl Power for Sim {
     async fn state(&self, machine: &ResourcePath) -> Result<PowerState, Failure> {
-        self.call(("power", &machine.name), self.settings.latency.power, |state, _| power_of(state, machine))
-            .await
+        self.call((Lane::Power, Some(machine)), |state, _| power_of(state, machine)).await
     }
 
     async fn set(&self, machine: &ResourcePath, wanted: PowerState) -> Result<(), Failure> {
-        self.call(("power", &machine.name), self.settings.latency.power, |state, _| {
+        self.call((Lane::Power, Some(machine)), |state, _| {
             power_of(state, machine)?;
             set_power(state, machine, wanted);
             Ok(())

@@ -4,15 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use castrum_blueprints::manifest::Manifest;
-use castrum_blueprints::names::{ClusterId, ComponentName, Digest, NodeName, Role, SiteName, Timestamp};
+use castrum_blueprints::names::{
+    ClusterId, ComponentName, Digest, NodeName, ResourcePath, Role, SiteName, Timestamp,
+};
 use castrum_blueprints::node::Action;
 
 use crate::audit::{Happened, Happening};
-use crate::bucket::Bucket;
+use crate::bucket::{Bucket, Lane};
 use crate::chance::Dice;
 use crate::clock::EPOCH;
 use crate::life::Scene;
 use crate::node::{Agent, Node, System};
+use crate::past::Past;
 use crate::place::Place;
 use crate::settings::Settings;
 
@@ -35,6 +38,10 @@ pub(crate) struct State {
     pub(crate) record: Option<Vec<Happening>>,
     /// How often each call was made, so that a repeated call may fare differently.
     calls: BTreeMap<String, u32>,
+    /// How the places looked before, as long as a look may be so old.
+    pub(crate) past: Past,
+    /// What is shown for ever, though it was removed.
+    pub(crate) ghosts: BTreeSet<ResourcePath>,
 }
 
 /// The rules of one site.
@@ -43,6 +50,15 @@ pub(crate) struct Rules {
     pub(crate) settings: Arc<Settings>,
     pub(crate) dice: Dice,
     pub(crate) bucket: Option<Bucket>,
+    pub(crate) buckets: BTreeMap<Lane, Bucket>,
+}
+
+impl Rules {
+    /// Takes a token for a call of `lane`, or says in how many milliseconds there is one.
+    pub(crate) fn take(&mut self, lane: Lane, now: Timestamp) -> Result<(), u64> {
+        let own = self.buckets.get_mut(&lane);
+        own.into_iter().chain(&mut self.bucket).try_for_each(|bucket| bucket.take(now))
+    }
 }
 
 /// A manifest that the masters hold.
@@ -146,6 +162,8 @@ impl State {
             attached: 0,
             record: None,
             calls: BTreeMap::new(),
+            past: Past::default(),
+            ghosts: BTreeSet::new(),
         }
     }
 
@@ -342,6 +360,11 @@ impl State {
         if node.role == Role::Master && !self.nodes.values().any(|node| node.role == Role::Master) {
             self.held.clear();
         }
+    }
+
+    /// How many calls there were of each name, as `site/verb/resource`.
+    pub(crate) fn calls(&self) -> &BTreeMap<String, u32> {
+        &self.calls
     }
 
     /// The number of this call among those of its name.

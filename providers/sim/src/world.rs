@@ -113,6 +113,18 @@ impl World {
         })
     }
 
+    /// How many calls each verb has had: `observe`, `ensure`, `remove`, `power`; those that were refused count as well.
+    pub fn calls(&self) -> BTreeMap<String, u32> {
+        self.look(|state| {
+            let mut verbs = BTreeMap::new();
+            for (name, count) in state.calls() {
+                let verb = name.split('/').nth(1).unwrap_or_default().to_owned();
+                *verbs.entry(verb).or_insert(0) += count;
+            }
+            verbs
+        })
+    }
+
     /// The labels of everything that exists.
     pub fn resources(&self) -> BTreeSet<ResourcePath> {
         self.look(|state| state.place.resources.keys().cloned().collect())

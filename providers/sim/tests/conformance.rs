@@ -45,7 +45,7 @@ fn verdicts(settings: Settings) -> BTreeMap<Check, Verdict> {
         site: "here".parse().expect("a name"),
         clusters: [ClusterId::from_bytes([7; 6]), ClusterId::from_bytes([8; 6])],
         nodes: vec![node("check-1"), node("check-2")],
-        patience: Duration::from_secs(3_600),
+        patience: Duration::from_hours(1),
     };
     let candidate = Simulated { settings, worlds: Mutex::default() };
     runtime().expect("a runtime").block_on(async {

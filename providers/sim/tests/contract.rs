@@ -8,7 +8,7 @@ use castrum_provider::{
     BootData, Change, FailureClass, MachineSpec, NetworkSpec, PowerState, Provider, Removed, ResourceSpec,
     Wanted,
 };
-use castrum_provider_sim::{Faults, Limit, Settings, Sim, World, runtime};
+use castrum_provider_sim::{Faults, Lane, Limit, Settings, Sim, World, runtime};
 
 fn path(text: &str) -> ResourcePath {
     text.parse().expect("a path")
@@ -184,5 +184,72 @@ fn abilities_are_told_without_asking_and_what_is_not_among_them_is_refused() {
         assert!(!abilities.kinds.contains(&ResourceKind::Volume));
         let volume = Wanted { path: path("here/volume/main"), ..network() };
         assert_eq!(sim.ensure(&volume).await.expect_err("no volumes").class, FailureClass::Unsupported);
+    });
+}
+
+#[test]
+fn a_look_may_be_old_and_is_right_in_the_end() {
+    run(async {
+        let world = world();
+        let stale = Faults { stale: 60_000, ..Faults::default() };
+        let sim = site(&world, Settings { faults: stale, ..Settings::default() });
+        assert_eq!(sim.abilities().stale_ms, 60_000);
+        let pass = async |millis| world.clock().sleep_until(world.now().plus(millis)).await;
+        let mut missed = 0;
+        sim.ensure(&network()).await.expect("made");
+        for _ in 0..10 {
+            missed += usize::from(sim.observe().await.seen.is_empty());
+        }
+        assert!(missed > 3, "{missed} of 10 looks were old");
+        pass(60_000).await;
+        assert_eq!(sim.observe().await.seen.len(), 1, "nothing is older than that");
+        sim.remove(&network().path).await.expect("removed");
+        let mut shown = 0;
+        for _ in 0..10 {
+            shown += sim.observe().await.seen.len();
+        }
+        assert!(shown > 3, "{shown} of 10 looks were old");
+        pass(60_000).await;
+        assert_eq!(sim.observe().await.seen.len(), 0);
+        assert_eq!(sim.remove(&network().path).await.expect("gone"), Removed::Absent);
+    });
+}
+
+#[test]
+fn one_resource_may_hang_or_be_dead_or_held_or_linger() {
+    run(async {
+        let world = world();
+        let make = site(&world, Settings::default());
+        make.ensure(&machine(512)).await.expect("made");
+        let name = || ["masters-1".to_owned()].into();
+        let sim = |faults| site(&world, Settings { faults, ..Settings::default() });
+        let path = machine(512).path;
+        let hangs = sim(Faults { hangs: name(), ..Faults::default() });
+        let day = std::time::Duration::from_hours(24);
+        assert!(tokio::time::timeout(day, hangs.remove(&path)).await.is_err(), "it never answers");
+        let dead = sim(Faults { dead: name(), ..Faults::default() }).remove(&path).await;
+        assert_eq!(dead.expect_err("dead").class, FailureClass::Transient);
+        let held = sim(Faults { held: name(), ..Faults::default() }).remove(&path).await;
+        assert_eq!(held.expect_err("held").class, FailureClass::NotReady);
+        assert_eq!(world.audit().resources, 1, "none of them had an effect");
+        let lingers = sim(Faults { lingers: name(), ..Faults::default() });
+        assert_eq!(lingers.remove(&path).await.expect("removed"), Removed::Removed);
+        assert_eq!((world.audit().resources, lingers.observe().await.seen.len()), (0, 1));
+    });
+}
+
+#[test]
+fn each_lane_has_its_own_bucket() {
+    run(async {
+        let limit = Limit { capacity: 1, refill_per_second: 2.0 };
+        let buckets = [(Lane::Machine, limit)].into();
+        let sim = site(&world(), Settings { buckets, ..Settings::instant() });
+        sim.ensure(&machine(512)).await.expect("the only token");
+        for _ in 0..20 {
+            sim.ensure(&network()).await.expect("another lane");
+            assert!(sim.observe().await.blind.is_empty(), "another lane");
+        }
+        let throttled = sim.ensure(&machine(512)).await.expect_err("no token is left");
+        assert_eq!((throttled.class, throttled.retry_after_ms), (FailureClass::Throttled, Some(500)));
     });
 }

@@ -207,7 +207,7 @@ impl Memory {
 impl Provider for Memory {
     fn abilities(&self) -> Abilities {
         let kinds = vec![ResourceKind::Network, ResourceKind::Machine];
-        Abilities { provider: "memory".to_owned(), kinds, boot_data: true, power: true }
+        Abilities { provider: "memory".to_owned(), kinds, boot_data: true, power: true, stale_ms: 0 }
     }
 
     async fn observe(&self) -> Observation {
