@@ -118,6 +118,19 @@ impl Rig {
         Ok((engine.converge(self.desired()).await?, heard))
     }
 
+    /// One `apply`, and more of them where the place took none of several calls in a row: a run that is blind says so
+    /// and ends, and the next one looks again.
+    pub async fn apply_until_seen(&self) -> Result<Outcome, EngineError> {
+        let mut outcome = self.apply().await?.0;
+        for _ in 0..4 {
+            if outcome.observed.blind.is_empty() {
+                break;
+            }
+            outcome = self.apply().await?.0;
+        }
+        Ok(outcome)
+    }
+
     /// One `destroy`.
     pub async fn destroy(&self) -> (Outcome, Heard) {
         let (engine, heard, _canceller) = self.engine();

@@ -162,14 +162,7 @@ proptest! {
                 drop((engine, canceller));
                 assert_nothing_twice(&rig);
             }
-            let mut outcome = rig.apply().await.expect("rendered").0;
-            // A place that takes none of several calls in a row is blind, and a run says so; the next one looks again.
-            for _ in 0..4 {
-                if outcome.observed.blind.is_empty() {
-                    break;
-                }
-                outcome = rig.apply().await.expect("rendered").0;
-            }
+            let outcome = rig.apply_until_seen().await.expect("rendered");
             assert_eq!(outcome.progress, Some(Progress::Converged), "{:#?}", outcome.plan);
             assert_whole(&rig);
         });

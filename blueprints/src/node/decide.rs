@@ -203,9 +203,8 @@ impl Round<'_> {
             return self.say(&component.name, Phase::Starting, note);
         }
         let was_well = held.settled.as_ref() == Some(&component.process_digest());
-        let awaited = self.awaited(component, |other, held| {
-            if was_well { stands(other, held) } else { healthy(other, held, self.now) }
-        });
+        let awaited = self
+            .awaited(component, |other| if was_well { self.stands(other) } else { self.is_healthy(other) });
         match awaited {
             Some(note) => self.say(&component.name, Phase::Waiting, Some(note)),
             None => self.settle(component, held, true),
@@ -227,7 +226,7 @@ impl Round<'_> {
     }
 
     fn start(&mut self, component: &ComponentManifest, held: &HeldFacts, action: Action) {
-        if let Some(note) = self.awaited(component, |other, held| healthy(other, held, self.now)) {
+        if let Some(note) = self.awaited(component, |other| self.is_healthy(other)) {
             return self.say(&component.name, Phase::Waiting, Some(note));
         }
         let failed = held.unit.state == UnitState::Failed;
@@ -244,14 +243,13 @@ impl Round<'_> {
     fn awaited(
         &self,
         component: &ComponentManifest,
-        enough: impl Fn(&ComponentManifest, &HeldFacts) -> bool,
+        enough: impl Fn(&ComponentManifest) -> bool,
     ) -> Option<String> {
         component.requires.iter().find_map(|required| {
             let Some(other) = self.manifest.components.iter().find(|c| c.name == *required) else {
                 return Some(format!("waits for `{required}`, which this node does not carry"));
             };
-            let held = self.facts.components.get(required);
-            if held.is_some_and(|held| enough(other, held)) {
+            if enough(other) {
                 return None;
             }
             Some(match self.decision.phases.get(required) {
@@ -262,6 +260,17 @@ impl Round<'_> {
                 None => format!("waits for `{required}`"),
             })
         })
+    }
+
+    /// Whether this round has found the component healthy; what is required comes before what requires it.
+    fn is_healthy(&self, component: &ComponentManifest) -> bool {
+        self.decision.phases.get(&component.name).is_some_and(|progress| progress.phase == Phase::Healthy)
+    }
+
+    /// Whether the component is there, whatever its checks say.
+    fn stands(&self, component: &ComponentManifest) -> bool {
+        let held = self.facts.components.get(&component.name);
+        held.is_some_and(|held| component.unit.is_none() || runs(component, held))
     }
 
     fn settle(&mut self, component: &ComponentManifest, held: &HeldFacts, current: bool) {
@@ -384,11 +393,6 @@ fn unmet(component: &ComponentManifest, held: &HeldFacts) -> Option<String> {
     })
 }
 
-/// Whether the component is there, whatever its checks say.
-fn stands(component: &ComponentManifest, held: &HeldFacts) -> bool {
-    component.unit.is_none() || runs(component, held)
-}
-
 /// From when on the component's process is believed to stay.
 fn steady_at(component: &ComponentManifest, held: &HeldFacts) -> Timestamp {
     if component.unit.is_none() {
@@ -400,11 +404,4 @@ fn steady_at(component: &ComponentManifest, held: &HeldFacts) -> Timestamp {
         _ => WATCHED,
     };
     held.unit.since.plus(watched)
-}
-
-fn healthy(component: &ComponentManifest, held: &HeldFacts, now: Timestamp) -> bool {
-    stands(component, held)
-        && (component.membership.is_none() || held.member)
-        && unmet(component, held).is_none()
-        && steady_at(component, held) <= now
 }

@@ -359,6 +359,19 @@ fn a_component_that_loses_its_unit_loses_its_process() {
 }
 
 #[test]
+fn what_has_no_process_is_not_well_before_what_it_requires() {
+    let mut chain = vec![component("base", 1, &[], 1), component("mid", 2, &["base"], 1)];
+    chain[1].unit = None;
+    chain.push(component("top", 3, &["mid"], 1));
+    let (manifest, mut facts) = (manifest(Role::Agent, 1, chain), NodeFacts::default());
+    let _ = converge(&manifest, &mut facts);
+    for held in facts.components.values_mut() {
+        (held.unit.state, held.settled) = (UnitState::Inactive, None);
+    }
+    assert_eq!(words(&[decide(&manifest, &facts, NOW).actions]), ["start base"], "the checks of `mid` are ok");
+}
+
+#[test]
 fn facts_and_actions_travel_as_json() {
     let mut facts = NodeFacts::default();
     let rounds = converge(&pair(1), &mut facts);
