@@ -368,7 +368,7 @@ fn what_has_no_process_is_not_well_before_what_it_requires() {
     for held in facts.components.values_mut() {
         (held.unit.state, held.settled) = (UnitState::Inactive, None);
     }
-    assert_eq!(words(&[decide(&manifest, &facts, NOW).actions]), ["start base"], "the checks of `mid` are ok");
+    assert_eq!(words(&[decide(&manifest, &facts, NOW).actions]), ["start base"], "its checks are ok");
 }
 
 #[test]
