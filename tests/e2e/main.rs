@@ -4,6 +4,7 @@
 //! follow one another, whatever the test runner does; what a killed run left is removed by the next.
 
 mod canary;
+mod existing;
 mod frozen;
 mod full;
 mod killed;

@@ -1,5 +1,6 @@
 //! A cluster of its own for each test: its project folder, the program run in it, and what is left of it afterwards.
 
+mod ground;
 mod host;
 mod journal;
 mod nodes;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use castrum_blueprints::names::ClusterId;
 
+pub use ground::Ground;
 pub use journal::{Journal, is, of_component, of_node, of_step};
 pub use process::{Ran, Running, until, whether};
 pub use site::block_on;
@@ -43,22 +45,35 @@ pub struct World {
 impl World {
     /// A project folder with a blueprint of these groups; nothing is made yet.
     pub fn new(name: &str, groups: &[(&str, &str, u32)], limits: &str) -> Self {
-        assert!(
-            rustix::process::geteuid().is_root(),
-            "nodes are made of namespaces: run these tests as root"
-        );
-        let turn = take_turn();
-        let dir = Path::new(PROJECTS).join(format!("{name}-{}", std::process::id()));
-        fs::create_dir_all(&dir).expect("a project folder");
-        let mut text = format!(
-            "apiVersion: castrum/v1\nname: e2e-{name}\nsites:\n  here: {{ provider: local }}\ngroups:\n"
-        );
+        let (dir, turn) = project(name);
+        let mut text = heading(name, "local");
         for (group, role, count) in groups {
             writeln!(text, "  {group}: {{ role: {role}, count: {count} }}").expect("a String takes all");
         }
         text.push_str("stack: { name: swarm }\n");
         text.push_str(limits);
-        fs::write(dir.join("cluster.yaml"), text).expect("a blueprint");
+        Self::with(dir, turn, groups, &text)
+    }
+
+    /// A project folder with a blueprint of these groups, on machines that exist already.
+    pub fn on_ground(name: &str, groups: &[(&str, &str, u32)]) -> (Self, Ground) {
+        let (dir, turn) = project(name);
+        // From here on dropping the world removes what was made, whatever happens.
+        let world = Self::with(dir, turn, groups, "");
+        let ground = Ground::make(&world.dir, groups.iter().map(|(_, _, count)| count).sum());
+        let (mut text, mut numbers) = (heading(name, "ssh"), 1..);
+        for (group, role, count) in groups {
+            let machines = ground.listed(numbers.by_ref().take(*count as usize));
+            writeln!(text, "  {group}: {{ role: {role}, machines: [{machines}] }}")
+                .expect("a String takes all");
+        }
+        text.push_str("stack: { name: swarm }\n");
+        fs::write(world.blueprint(), text).expect("a blueprint");
+        (world, ground)
+    }
+
+    fn with(dir: PathBuf, turn: File, groups: &[(&str, &str, u32)], blueprint: &str) -> Self {
+        fs::write(dir.join("cluster.yaml"), blueprint).expect("a blueprint");
         let nodes =
             groups.iter().flat_map(|(group, _, count)| (1..=*count).map(move |n| format!("{group}-{n}")));
         Self { nodes: nodes.collect(), dir, _turn: turn }
@@ -149,6 +164,19 @@ pub fn program() -> PathBuf {
     std::path::absolute(path).expect("a path")
 }
 
+/// An empty project folder, once it is its turn.
+fn project(name: &str) -> (PathBuf, File) {
+    assert!(rustix::process::geteuid().is_root(), "nodes are made of namespaces: run these tests as root");
+    let turn = take_turn();
+    let dir = Path::new(PROJECTS).join(format!("{name}-{}", std::process::id()));
+    fs::create_dir_all(&dir).expect("a project folder");
+    (dir, turn)
+}
+
+fn heading(name: &str, provider: &str) -> String {
+    format!("apiVersion: castrum/v1\nname: e2e-{name}\nsites:\n  here: {{ provider: {provider} }}\ngroups:\n")
+}
+
 fn castrum(dir: &Path, config: &Path) -> Command {
     let mut command = Command::new(program());
     command.current_dir(dir).env("XDG_CONFIG_HOME", config).env_remove("CASTRUM_BLUEPRINT");
@@ -192,6 +220,7 @@ fn sweep(dir: &Path) -> Vec<String> {
         });
         left = leftovers(&id);
     }
+    left.extend(ground::raze(dir));
     if left.is_empty() {
         fs::remove_dir_all(dir).expect("the project folder is removed");
     }

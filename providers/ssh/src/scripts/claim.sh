@@ -10,6 +10,18 @@ label() {
 }
 has() { grep -qxF "$1" "$owner"; }
 
+# What a release has to leave or to put back, noted while nothing of ours has been there.
+if [ ! -e "$owner" ]; then
+    {
+        echo "forward=$(cat /proc/sys/net/ipv4/ip_forward)"
+        echo "links=$(ls /sys/class/net | tr '\n' ' ')"
+        echo "folders=$(ls -d /etc/docker /var/lib/docker /run/docker /run/containerd 2>/dev/null | tr '\n' ' ')"
+        echo "mode=$(stat -c %a /var/lib/castrum 2>/dev/null || true)"
+    } >"$draft"
+    ln -T "$draft" /etc/castrum/before 2>/dev/null || true
+    rm -f "$draft"
+fi
+
 label "$1" "$2" "$3" "$4"
 # A hard link is made whole or not at all, and never over another label: of two who come at once, one wins.
 if ln -T "$draft" "$owner" 2>/dev/null; then
