@@ -62,6 +62,9 @@ fn every_command_has_help() {
         "node",
         "node ssh",
         "node logs",
+        "provider",
+        "provider list",
+        "provider check",
         "destroy",
         "completion",
     ];

@@ -9,7 +9,8 @@ use written::{
     backticked, commands, doubled, is_path, named_tests, root, rows, shell_words, table_numbers, tests_in,
 };
 
-const DOCUMENTS: [&str; 4] = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "providers/CONTRACT.md"];
+const DOCUMENTS: [&str; 5] =
+    ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "providers/CONTRACT.md", "providers/PROTOCOL.md"];
 
 fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))

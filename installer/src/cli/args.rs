@@ -98,6 +98,9 @@ pub enum Command {
     /// Work with one node
     #[command(subcommand)]
     Node(Node),
+    /// List providers, and hold one to the contract
+    #[command(subcommand)]
+    Provider(Provider),
     /// Remove the cluster and everything of it
     Destroy(Destroy),
     /// Write completions for a shell
@@ -285,6 +288,37 @@ pub enum Node {
         #[arg(long, default_value_t = 200)]
         lines: u32,
     },
+}
+
+/// `provider`.
+#[derive(Debug, Subcommand)]
+pub enum Provider {
+    /// List the providers that are built in, and the executables `castrum-provider-NAME`
+    List,
+    /// Hold a provider to the contract: makes, changes and removes machines of two clusters of its own
+    Check(ProviderCheck),
+}
+
+/// `provider check`.
+#[derive(Debug, Args)]
+pub struct ProviderCheck {
+    /// The provider
+    pub name: String,
+    /// A setting of the site, as JSON or else as text
+    #[arg(long = "setting", value_name = "KEY=VALUE", conflicts_with = "blueprint")]
+    pub settings: Vec<String>,
+    /// Take the settings, and machines that exist already, from a site of this blueprint
+    #[arg(long, value_name = "FILE", requires = "site")]
+    pub blueprint: Option<PathBuf>,
+    /// The site of the blueprint
+    #[arg(long, requires = "blueprint")]
+    pub site: Option<String>,
+    /// A setting under which the place does not answer, to see that unseen is not taken for absent
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub unreachable: Vec<String>,
+    /// Do not ask for the provider's name
+    #[arg(short, long, visible_alias = "auto-approve")]
+    pub yes: bool,
 }
 
 /// `destroy`.

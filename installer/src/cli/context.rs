@@ -9,15 +9,15 @@ use castrum_blueprints::desired::{Desired, ResolveError, existing_machines, list
 use castrum_blueprints::document::{Document, Problem, read};
 use castrum_blueprints::lock::Lock;
 use castrum_blueprints::manifest::Blob;
-use castrum_blueprints::names::{ClusterId, Digest};
+use castrum_blueprints::names::{ClusterId, Digest, SiteName};
 use castrum_blueprints::stack::{Stack, StackFiles};
 use castrum_blueprints::{check, stacks};
-use castrum_provider::{Clock, Fleet, Provider};
-use castrum_provider_local::{Local, LocalOptions};
-use castrum_provider_sim::{Sim, World};
-use castrum_provider_ssh::{Ssh, SshOptions};
+use castrum_provider::{Clock, Fleet};
+use castrum_provider_sim::World;
+use castrum_provider_ssh::SshOptions;
 
 use super::fault::{Fault, code};
+use super::places::{self, OpenError, Place};
 use crate::artifacts::Cache;
 use crate::clock::SystemClock;
 use crate::commands::validate::ReadBlueprintError;
@@ -40,6 +40,7 @@ pub struct Context {
     pub stack: Stack,
     /// What should be known though it is no error, rendered.
     pub warnings: String,
+    document: Document,
 }
 
 impl Context {
@@ -53,8 +54,8 @@ impl Context {
         let (blueprint, warnings) = (checked.blueprint, checked.warnings.render());
         let files = stack_files(&blueprint, &project)?;
         let stack = Stack::read(&files).map_err(|error| Fault::of(code::BLUEPRINT, &error))?;
-        let context = Self { project, blueprint, files, stack, warnings };
-        context.try_render(&document)?;
+        let context = Self { project, blueprint, files, stack, warnings, document };
+        context.try_render()?;
         Ok(context)
     }
 
@@ -73,39 +74,50 @@ impl Context {
     }
 
     /// The places, each with its provider.
-    pub fn sites(&self, cluster: &ClusterId) -> Result<Sites, Fault> {
+    pub async fn sites(&self, cluster: &ClusterId) -> Result<Sites, Fault> {
         let world = World::new(cluster.clone());
         let mut sites = BTreeMap::new();
         for (name, site) in &self.blueprint.sites {
-            let provider: Arc<dyn Provider> = match site.provider.as_str() {
-                "local" => Arc::new(Local::new(cluster.clone(), name.clone(), LocalOptions::default())),
-                "ssh" => {
-                    let machines = existing_machines(&self.blueprint, name);
-                    let ports = listening_ports(&self.blueprint, &self.stack, name);
-                    Arc::new(Ssh::new(cluster.clone(), machines, ssh_options()?).listening(ports))
-                }
-                "sim" => {
-                    // Each command is a process of its own, so the world has to be kept between them.
-                    let mut settings = site.settings.clone();
-                    let kept = self.project.work_dir().join("world.json").display().to_string();
-                    settings.entry("state".to_owned()).or_insert_with(|| kept.into());
-                    let sim = Sim::new(&world, name.clone(), &settings);
-                    Arc::new(sim.map_err(|error| Fault::of(code::BLUEPRINT, &error))?)
-                }
-                other => {
-                    let text =
-                        format!("sites.{name}.provider: there is no provider `{other}` in this version");
-                    return Err(Fault::new(code::BLUEPRINT, text).hint("use `local`, `ssh` or `sim`"));
-                }
+            let mut settings = site.settings.clone();
+            if site.provider == places::SIM {
+                // Each command is a process of its own, so the world has to be kept between them.
+                let kept = self.project.work_dir().join("world.json").display().to_string();
+                settings.entry("state".to_owned()).or_insert_with(|| kept.into());
+            } else if self.is_simulated() && !places::is_built_in(&site.provider) {
+                let text = format!("sites.{name}: `{}` lives in real time", site.provider);
+                return Err(Fault::new(code::BLUEPRINT, text)
+                    .hint("a blueprint with a simulated site has no sites with executables"));
+            }
+            let place = Place {
+                cluster,
+                site: name,
+                settings: &settings,
+                machines: existing_machines(&self.blueprint, name),
+                listening: listening_ports(&self.blueprint, &self.stack, name),
+                world: &world,
             };
-            sites.insert(name.clone(), provider);
+            let opened = places::open(&site.provider, place).await;
+            let opened = opened.map_err(|error| self.unopened(name, error))?;
+            sites.insert(name.clone(), opened.provider);
         }
         Ok(Sites(sites))
     }
 
+    /// Why a site has no provider, at its place in the blueprint.
+    fn unopened(&self, site: &SiteName, error: OpenError) -> Fault {
+        let OpenError::Missing(missing) = error else { return error.into_fault(&format!("site `{site}`: ")) };
+        let problem = Problem {
+            keys: ["sites", site.as_str(), "provider"].map(str::to_owned).into(),
+            message: missing.to_string(),
+            code: castrum_blueprints::document::Code::UnknownReference,
+            hint: Some(places::missing_hint()),
+        };
+        Fault::new(code::BLUEPRINT, self.document.findings_with(&[problem]).render())
+    }
+
     /// Whether some place is simulated: then time is virtual.
     pub fn is_simulated(&self) -> bool {
-        self.blueprint.sites.values().any(|site| site.provider == "sim")
+        self.blueprint.sites.values().any(|site| site.provider == places::SIM)
     }
 
     /// The desired cluster.
@@ -134,7 +146,7 @@ impl Context {
     }
 
     /// Renders every component once, so that a wrong setting is found before anything is made.
-    fn try_render(&self, document: &Document) -> Result<(), Fault> {
+    fn try_render(&self) -> Result<(), Fault> {
         use castrum_blueprints::render::{RenderError, Renderer};
         let lock = assumed_lock(self, None);
         match Renderer::new(&self.blueprint, &self.stack, &lock) {
@@ -147,7 +159,7 @@ impl Context {
                     code: castrum_blueprints::document::Code::BadValue,
                     hint: None,
                 };
-                Err(Fault::new(code::BLUEPRINT, document.findings_with(&[problem]).render()))
+                Err(Fault::new(code::BLUEPRINT, self.document.findings_with(&[problem]).render()))
             }
             Err(error) => Err(Fault::of(code::BLUEPRINT, &error)),
         }
@@ -182,7 +194,7 @@ pub fn cache() -> Result<Cache, Fault> {
     Cache::open(Cache::default_root()).map_err(|error| Fault::of(code::ERROR, &error))
 }
 
-fn ssh_options() -> Result<SshOptions, Fault> {
+pub(super) fn ssh_options() -> Result<SshOptions, Fault> {
     SshOptions::from_environment().map_err(|error| Fault::of(code::ERROR, &error))
 }
 

@@ -89,7 +89,7 @@ pub(super) async fn wait_for(args: &WaitFor, global: &Global) -> Result<u8, Faul
     let gate: Gate = args.gate.parse().map_err(usage)?;
     let context = Context::load(&args.blueprint.file)?;
     let lock = context.existing_lock()?;
-    let watched = super::run::watch(&context, &lock)?;
+    let watched = super::run::watch(&context, &lock).await?;
     gate.check(&watched.desired).map_err(usage)?;
     let deadline = watched.engine.clock.now().plus(args.timeout.saturating_mul(1000));
     let mut told = String::new();
@@ -126,10 +126,10 @@ pub(super) async fn wait_for(args: &WaitFor, global: &Global) -> Result<u8, Faul
 const REFRESH_MS: u64 = 5_000;
 
 /// `castrum graph`.
-pub(super) fn graph(args: &Graph) -> Result<u8, Fault> {
+pub(super) async fn graph(args: &Graph) -> Result<u8, Fault> {
     let context = Context::load(&args.blueprint.file)?;
     let lock = assumed_lock(&context, context.lock()?);
-    let sites = context.sites(&lock.cluster)?;
+    let sites = context.sites(&lock.cluster).await?;
     let desired = context.desired(&lock, &sites)?;
     let format = match args.format {
         GraphFormat::Dot => graph_view::GraphFormat::Dot,

@@ -9,7 +9,9 @@ mod look;
 mod nobody;
 mod node;
 mod output;
+mod places;
 mod preferences;
+mod provider;
 mod run;
 
 use std::io;
@@ -56,7 +58,7 @@ fn run(cli: &Cli) -> Result<u8, Fault> {
         Command::Validate(args) => author::validate(args, global),
         Command::Fmt(args) => author::fmt(args),
         Command::Explain { path } => author::explain(path.as_deref(), global),
-        Command::Graph(args) => look::graph(args),
+        Command::Graph(args) => waiting(&args.blueprint.file, look::graph(args)),
         Command::Timeline(args) => history::show_timeline(args, global),
         Command::Completion { shell } => {
             clap_complete::generate(*shell, &mut command(), "castrum", &mut io::stdout());
@@ -74,6 +76,10 @@ fn run(cli: &Cli) -> Result<u8, Fault> {
         Command::WaitFor(args) => waiting(&args.blueprint.file, look::wait_for(args, global)),
         Command::Events(args) => waiting(&args.blueprint.file, history::events(args, global)),
         Command::Node(args) => waiting(args.file(), node::node(args)),
+        Command::Provider(args::Provider::List) => in_time(false, provider::list(global)),
+        Command::Provider(args::Provider::Check(args)) => {
+            in_time(args.name == places::SIM, provider::check(args, global))
+        }
     }
 }
 
@@ -81,6 +87,11 @@ fn run(cli: &Cli) -> Result<u8, Fault> {
 fn waiting(file: &Path, work: impl Future<Output = Result<u8, Fault>>) -> Result<u8, Fault> {
     // A blueprint that cannot be read is the command's own to complain about.
     let simulated = Context::load(file).is_ok_and(|context| context.is_simulated());
+    in_time(simulated, work)
+}
+
+/// Runs what waits for something, in virtual time where it is for a simulated place.
+fn in_time(simulated: bool, work: impl Future<Output = Result<u8, Fault>>) -> Result<u8, Fault> {
     let runtime = runtime(simulated).map_err(|error| Fault::of(code::ERROR, &error))?;
     let ended = runtime.block_on(work);
     runtime.shutdown_background();

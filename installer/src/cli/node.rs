@@ -74,7 +74,7 @@ fn unit(component: Option<&str>) -> Result<Option<String>, Fault> {
 async fn session(node: &str, blueprint: &BlueprintOption) -> Result<Session, Fault> {
     let context = Context::load(&blueprint.file)?;
     let lock = context.existing_lock()?;
-    let sites = context.sites(&lock.cluster)?;
+    let sites = context.sites(&lock.cluster).await?;
     let desired = context.desired(&super::context::assumed_lock(&context, Some(lock.clone())), &sites)?;
     let name: NodeName = node.parse().map_err(|error| Fault::of(code::USAGE, &error))?;
     let Some(wanted) = desired.nodes.get(&name) else {

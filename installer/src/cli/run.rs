@@ -43,7 +43,7 @@ pub(super) struct Preview {
 pub(super) async fn preview(context: &Context, lock: Option<Lock>) -> Result<Preview, Fault> {
     let exists = lock.is_some();
     let lock = assumed_lock(context, lock);
-    let sites = context.sites(&lock.cluster)?;
+    let sites = context.sites(&lock.cluster).await?;
     let desired = context.desired(&lock, &sites)?;
     let clock = clock(&sites);
     let trust = (exists && context.project.keyring_path().exists())
@@ -79,8 +79,8 @@ pub(super) struct Watched {
 }
 
 /// Gets ready to listen to the cluster of `context`; nothing is written.
-pub(super) fn watch(context: &Context, lock: &Lock) -> Result<Watched, Fault> {
-    let sites = context.sites(&lock.cluster)?;
+pub(super) async fn watch(context: &Context, lock: &Lock) -> Result<Watched, Fault> {
+    let sites = context.sites(&lock.cluster).await?;
     let desired = context.desired(&assumed_lock(context, Some(lock.clone())), &sites)?;
     let trust = context.trust(&lock.cluster)?;
     let (fleet, clock) = (fleet(&lock.cluster, &sites, &trust)?, clock(&sites));
@@ -237,7 +237,7 @@ impl Started {
             pinned.map_err(|error| pin_fault(&error))?;
         }
         project.write_lock(&lock).map_err(|error| Fault::of(code::ERROR, &error))?;
-        let sites = context.sites(&lock.cluster)?;
+        let sites = context.sites(&lock.cluster).await?;
         let desired = context.desired(&lock, &sites)?;
         let (fleet, clock) = (fleet(&lock.cluster, &sites, &trust)?, clock(&sites));
         let (cancel, interrupts) = interruptible();
@@ -279,7 +279,7 @@ pub(super) async fn destroy(args: &Destroy, global: &Global) -> Result<u8, Fault
         output::note("there is nothing to destroy: no cluster was ever made from this blueprint\n");
         return Ok(code::DONE);
     };
-    let sites = context.sites(&lock.cluster)?;
+    let sites = context.sites(&lock.cluster).await?;
     if !args.yes {
         let name = &context.blueprint.name;
         let question =
@@ -441,7 +441,7 @@ fn run_id() -> String {
 }
 
 /// Asks a person. Without one it refuses at once: nothing waits for an answer that cannot come.
-fn ask(question: &str, wanted: &str) -> Result<(), Fault> {
+pub(super) fn ask(question: &str, wanted: &str) -> Result<(), Fault> {
     if !std::io::stdin().is_terminal() {
         return Err(Fault::new(code::USAGE, "there is no terminal to ask on")
             .hint("give `--yes` to go on without asking"));

@@ -169,8 +169,8 @@ fn late(deadline: Duration) -> Failed {
 }
 
 /// A call to a place, sent as fast as the place takes them; only the call itself counts against its deadline.
-async fn call<'e, T, F: Future<Output = Result<T, Failure>>>(
-    (engine, pace): (&'e Engine, Arc<Pace>),
+async fn call<T, F: Future<Output = Result<T, Failure>>>(
+    (engine, pace): (&Engine, Arc<Pace>),
     (lane, deadline): (LaneKey, Duration),
     call: impl Fn() -> F,
 ) -> Result<T, Failed> {

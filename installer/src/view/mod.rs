@@ -10,6 +10,7 @@ pub mod get_view;
 pub mod graph_view;
 mod names;
 pub mod plan_view;
+pub mod provider_view;
 pub mod screen;
 pub mod status_view;
 pub mod style;

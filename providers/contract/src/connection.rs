@@ -261,10 +261,11 @@ impl Shared {
         state.heard = Instant::now();
         let awaited = id.and_then(|id| state.pending.remove(&id));
         drop(state);
-        match awaited {
-            Some(awaited) => drop(awaited.send(result)),
+        if let Some(awaited) = awaited {
+            let _ = awaited.send(result);
+        } else {
             // The second answer to a call, or one to a call that was given up.
-            None => tracing::debug!(provider = &*self.told.name, id, "an answer that nobody awaits"),
+            tracing::debug!(provider = &*self.told.name, id, "an answer that nobody awaits");
         }
     }
 }

@@ -47,8 +47,8 @@ impl Default for Deadlines {
     fn default() -> Self {
         Self {
             greeting: Duration::from_secs(20),
-            look: Duration::from_secs(120),
-            make: Duration::from_secs(1_800),
+            look: Duration::from_mins(2),
+            make: Duration::from_mins(30),
         }
     }
 }
@@ -81,8 +81,8 @@ impl ProcessProvider {
         deadlines: Deadlines,
     ) -> Result<Self, Failure> {
         let told = Told { name: launch.name().into(), veil: Arc::new(Veil::default()) };
-        let line = launch.launch(&told).await?;
-        let greeted = greet(line, &hello, told.clone(), deadlines.greeting).await?;
+        let begun = launch.launch(&told).await?;
+        let greeted = greet(begun, &hello, told.clone(), deadlines.greeting).await?;
         let abilities = greeted.welcome.abilities.read(&told.name);
         let life = Mutex::new(Life { connection: Some(Arc::new(greeted.connection)), failed: None });
         let launch: Box<dyn Launch> = Box::new(launch);

@@ -121,11 +121,11 @@ where
     F: Future<Output = Result<P, Failure>>,
 {
     let Some(first) = next_line(&mut reader, &mut Vec::new(), LINE_LIMIT).await? else { return Ok(()) };
-    let made = match read_hello(&first)? {
+    let begun = match read_hello(&first)? {
         hello if hello.contract == CONTRACT_VERSION => make(hello).await,
         hello => Err(other_version(about, hello.contract)),
     };
-    let provider = match made {
+    let provider = match begun {
         Ok(provider) => provider,
         Err(failure) => {
             let _ = outbox.send(wire::refuse(&failure));

@@ -29,7 +29,7 @@ impl Provider for Empty {
     }
 
     async fn ensure(&self, _: &Wanted) -> Result<Ensured, Failure> {
-        tokio::time::sleep(Duration::from_secs(600)).await;
+        tokio::time::sleep(Duration::from_mins(10)).await;
         Err(Failure::new(FailureClass::Exhausted, "there is no room"))
     }
 

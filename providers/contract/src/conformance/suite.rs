@@ -294,6 +294,8 @@ impl<'a> Suite<'a> {
     }
 
     pub(super) async fn look_all(&self, opened: &Opened) -> Result<Vec<ResourceSeen>, Miss> {
+        // Until then a look may tell of the time before.
+        sleep(Duration::from_millis(opened.provider.abilities().stale_ms)).await;
         let began = Instant::now();
         loop {
             let look = self.hear(opened, opened.provider.observe().await);

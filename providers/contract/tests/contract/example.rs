@@ -48,7 +48,7 @@ impl Candidate for Example {
 
 #[tokio::test]
 async fn the_example_passes_the_suite() {
-    let (example, ground) = (Example::new(), Ground { patience: Duration::from_secs(60), ..ground() });
+    let (example, ground) = (Example::new(), Ground { patience: Duration::from_mins(1), ..ground() });
     let suite = Suite::new(&example, &ground);
     let outcomes = suite.run(&mut |_| {}).await;
     suite.sweep().await.expect("everything is removed");

@@ -1,5 +1,6 @@
 //! Processes that are no providers, or bad ones: each of them ends in a failure that says what happened, and none hangs.
 
+use std::fmt::Write as _;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::{Arc, Mutex};
@@ -341,9 +342,10 @@ for call in calls():
         std::fs::write(folder.path().join("castrum-provider-bad.mode"), mode).expect("written");
         let answer = provider.ensure(&network()).await;
         assert_eq!(answer.is_ok(), mode == "note", "{mode}: {answer:?}");
-        said.push_str(&format!("{mode}: {answer:?} {:?}\n", answer.as_ref().err().map(ToString::to_string)));
+        let shown = answer.as_ref().err().map(ToString::to_string);
+        writeln!(said, "{mode}: {answer:?} {shown:?}").expect("a String takes all");
     }
-    said.push_str(&format!("{:?}", network()));
+    write!(said, "{:?}", network()).expect("a String takes all");
     let log = String::from_utf8(log.0.lock().expect("a lock").clone()).expect("UTF-8");
     assert!(log.contains("user data is"), "what it logs is shown: {log}");
     let encoded = &"I2Nsb3VkLWNvbmZpZwp0b2tlbjogNWNhMWFiMWU1Y2ExYWIxZTVj"[24..48];

@@ -180,7 +180,7 @@ impl Memory {
             thing.seen.note = wanted.boot_data.as_ref().map(|text| text.expose().to_owned());
         }
         let mut seen = thing.seen.clone();
-        if self.flaw == Flaw::Twins && number % 2 == 0 {
+        if self.flaw == Flaw::Twins && number.is_multiple_of(2) {
             seen.id = format!("twin-{number}-{}", self.own.lock().expect("a lock").len());
         }
         Ok(seen)
@@ -329,7 +329,7 @@ impl Peer for Serving {
 
 #[async_trait]
 impl Launch for Served {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "memory"
     }
 

@@ -97,7 +97,7 @@ impl Peer for Nothing {
 
 #[async_trait]
 impl Launch for Scribe {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "memory"
     }
 
@@ -173,7 +173,7 @@ async fn deadlines_and_cancels_drop_the_work() {
     say(&mut writer, &late.to_string()).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     say(&mut writer, r#"{"say":"cancel","id":4}"#).await;
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     say(&mut writer, r#"{"say":"call","id":5,"deadline_ms":9000,"verb":"observe"}"#).await;
     let answer = read(&mut reader).await.expect("an answer");
     assert_eq!(answer["id"], 5, "what was cancelled is not answered");
