@@ -4,6 +4,7 @@ use std::fs::Permissions;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -155,6 +156,33 @@ fn nothing_is_made_without_consent_or_with_a_wrong_word() {
         assert_eq!(code(&output), Some(ends), "{words:?}: {}", err(&output));
     }
     assert!(!folder.path().join("state.json").exists());
+}
+
+#[test]
+fn who_stops_a_check_finds_everything_removed() {
+    let folder = folder(ELSEWHERE);
+    let bin = folder.path().join("bin");
+    let child = Command::new(env!("CARGO_BIN_EXE_castrum"))
+        .args(["provider", "check", "example", "--yes"])
+        .args(["--setting", "state=state.json", "--setting", "seconds=0.5"])
+        .current_dir(folder.path())
+        .env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", bin.display()))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("castrum runs");
+    let state = || std::fs::read_to_string(folder.path().join("state.json")).unwrap_or_default();
+    let began = Instant::now();
+    while !state().contains("check/machine") {
+        assert!(began.elapsed() < Duration::from_secs(30), "no machine is made");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("a signal");
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(code(&output), Some(130), "{}", err(&output));
+    assert!(!state().contains("machine") && !state().contains("network"), "{}", state());
 }
 
 #[test]
