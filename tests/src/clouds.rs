@@ -51,8 +51,3 @@ pub fn slow(buckets: BTreeMap<Lane, Limit>) -> Settings {
     };
     Settings { latency, component, buckets, ..Settings::default() }
 }
-
-/// A pace of components that is the same on all nodes.
-pub fn even() -> Component {
-    slow(BTreeMap::new()).component
-}

@@ -5,6 +5,7 @@ pub mod clouds;
 pub mod cluster;
 pub mod gate;
 pub mod idle;
+pub mod makespan;
 pub mod rig;
 pub mod sketch;
 pub mod verdict;

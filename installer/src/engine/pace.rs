@@ -54,6 +54,8 @@ struct State {
     epoch: u32,
     /// How many were taken since the last probe.
     taken: u32,
+    /// When a call was last sent in its time.
+    sent_at: Timestamp,
 }
 
 /// The right to send one call.
@@ -102,7 +104,7 @@ impl Pace {
 
 impl Lane {
     fn new(now: Timestamp) -> Self {
-        let state = State { spacing: 0, next: now, burst: 0, epoch: 0, taken: 0 };
+        let state = State { spacing: 0, next: now, burst: 0, epoch: 0, taken: 0, sent_at: Timestamp(0) };
         Self { turn: tokio::sync::Mutex::default(), state: Mutex::new(state) }
     }
 
@@ -132,7 +134,8 @@ impl Lane {
 impl State {
     /// The right to send a call now, or when to ask again.
     fn admit(&mut self, now: Timestamp) -> Result<Permit, Timestamp> {
-        let probe = self.spacing > 0 && self.taken >= PROBE_AFTER;
+        // Right after another, so that it does not take what the next one will need.
+        let probe = self.spacing > 0 && self.taken >= PROBE_AFTER && self.sent_at == now;
         if probe {
             self.taken = 0;
             return Ok(Permit { epoch: self.epoch, probe });
@@ -141,7 +144,10 @@ impl State {
             return Err(self.next);
         }
         if self.spacing > 0 {
-            self.next = now.plus(self.spacing);
+            // Whoever came late leaves the next one its time: the bucket was filled meanwhile. But not for long.
+            let latest = Timestamp(now.0.saturating_sub(self.spacing));
+            self.next = self.next.max(latest).plus(self.spacing);
+            self.sent_at = now;
         } else {
             self.burst += 1;
             if self.burst >= BURST {
@@ -179,7 +185,7 @@ mod tests {
     use super::*;
 
     fn state() -> State {
-        State { spacing: 0, next: Timestamp(0), burst: 0, epoch: 0, taken: 0 }
+        State { spacing: 0, next: Timestamp(0), burst: 0, epoch: 0, taken: 0, sent_at: Timestamp(0) }
     }
 
     #[test]
@@ -193,7 +199,12 @@ mod tests {
         }
         assert_eq!((state.spacing, state.next), (500, Timestamp(505)));
         assert!(state.admit(Timestamp(504)).is_err());
-        assert!(state.admit(Timestamp(505)).is_ok() && state.admit(Timestamp(505)) == Err(Timestamp(1_005)));
+        assert!(state.admit(Timestamp(520)).is_ok() && state.admit(Timestamp(520)) == Err(Timestamp(1_005)));
+        assert!(
+            state.admit(Timestamp(9_000)).is_ok() && state.admit(Timestamp(9_000)).is_ok(),
+            "one that is late"
+        );
+        assert_eq!(state.admit(Timestamp(9_000)), Err(Timestamp(9_500)));
     }
 
     #[test]
@@ -210,10 +221,12 @@ mod tests {
     #[test]
     fn now_and_then_one_more_is_tried_and_costs_nothing_else_when_it_is_refused() {
         let mut state = State { spacing: 500, next: Timestamp(100), taken: PROBE_AFTER, ..state() };
-        let probe = state.admit(Timestamp(0)).expect("a probe does not wait");
-        assert!(probe.probe && state.admit(Timestamp(0)) == Err(Timestamp(100)));
-        state.throttled(probe, Some(400), Timestamp(0));
-        assert_eq!((state.spacing, state.next), (500, Timestamp(100)));
+        assert_eq!(state.admit(Timestamp(50)), Err(Timestamp(100)), "not between two calls");
+        assert!(!state.admit(Timestamp(100)).expect("its time has come").probe);
+        let probe = state.admit(Timestamp(100)).expect("a probe does not wait");
+        assert!(probe.probe && state.admit(Timestamp(100)) == Err(Timestamp(600)));
+        state.throttled(probe, Some(400), Timestamp(100));
+        assert_eq!((state.spacing, state.next), (500, Timestamp(600)));
         state.taken(probe);
         assert_eq!(state.spacing, 250, "it was taken: there is room");
     }

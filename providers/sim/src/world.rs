@@ -118,8 +118,9 @@ impl World {
         self.look(|state| {
             let mut verbs = BTreeMap::new();
             for (name, count) in state.calls() {
-                let verb = name.split('/').nth(1).unwrap_or_default().to_owned();
-                *verbs.entry(verb).or_insert(0) += count;
+                if let [_, verb, _] = name.split('/').collect::<Vec<_>>().as_slice() {
+                    *verbs.entry((*verb).to_owned()).or_insert(0) += count;
+                }
             }
             verbs
         })

@@ -15,8 +15,10 @@ use castrum_blueprints::observed::Observed;
 use castrum_blueprints::plan::{Progress, foresee, plan};
 use castrum_provider_sim::{Component, Latencies, Range, Settings};
 use castrum_tests::camp;
+use castrum_tests::clouds;
 use castrum_tests::cluster::Cluster;
 use castrum_tests::idle;
+use castrum_tests::makespan;
 use castrum_tests::rig::{Rig, on_sim};
 
 type Error = Box<dyn std::error::Error>;
@@ -53,6 +55,14 @@ fn report() -> Result<bool, Error> {
         let boot = case("boot", nodes, None)?;
         let what = format!("boot path of {nodes}: {} s / {} s", boot["taken"], boot["critical"]);
         table.say(&what, boot["ratio"], "", goal);
+    }
+    let make = case("make", 1_000, None)?;
+    for (key, bucket) in [("requests", "5 calls, 2/s"), ("machines", "1,000, 2/s")] {
+        let of = |what: &str| make[&format!("{key} {what}")];
+        let what = format!("1,000 machines, {bucket}: {:.0} s / {:.0} s", of("taken"), of("bound"));
+        table.say(&what, of("taken") / of("bound"), "", 1.05);
+        let what = format!("  API calls: {} / {} needed", of("calls"), of("needed"));
+        table.say(&what, of("calls") / of("needed"), "", 1.05);
     }
     let agent = idle::agent(&idle::built("castrum-agent"))?;
     table.say("the agent's file", agent.file, "MiB", 6.0);
@@ -125,6 +135,7 @@ fn run_case(name: &str, nodes: u32, world: Option<&String>) -> Result<(), Error>
         "settled" => planning_settled(nodes, world()?)?,
         "run" => running(nodes)?,
         "boot" => booting(nodes),
+        "make" => making(nodes),
         _ => return Err(format!("there is no case `{name}`").into()),
     };
     println!("{}", serde_json::to_string(&measured)?);
@@ -218,6 +229,23 @@ async fn apply_and_destroy(nodes: u32) -> Result<Measured, Error> {
     let destroy = cpu()? - before;
     assert_eq!((outcome.progress, rig.world.audit().resources), (Some(Progress::Converged), 0));
     Ok(named([("apply", apply), ("destroy", destroy), ("rss", peak_mib()?)]))
+}
+
+/// How long it takes to make machines of 30 s each under EC2's limits, beside what cannot be had in less time.
+fn making(machines: u32) -> Measured {
+    let mut measured = Measured::new();
+    for (key, buckets) in [("requests", clouds::ec2()), ("machines", clouds::ec2_machines())] {
+        let makespan = makespan::measure(machines, buckets);
+        let bound = makespan.critical.max(makespan.bucket);
+        let values = [
+            ("taken", makespan.taken),
+            ("bound", bound),
+            ("calls", makespan.calls),
+            ("needed", makespan.needed),
+        ];
+        measured.extend(values.map(|(name, value)| (format!("{key} {name}"), value)));
+    }
+    measured
 }
 
 /// How long a cluster takes to be healthy, beside the longest chain of delays that it cannot do without.
