@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use castrum_blueprints::lock::Lock;
 use castrum_blueprints::names::{NodeName, ResourcePath};
-use castrum_blueprints::plan::Progress;
+use castrum_blueprints::plan::{Progress, plan_destroy};
 use castrum_provider_sim::{Audit, Faults, Settings};
 use castrum_tests::clouds;
 use castrum_tests::cluster::{Cluster, small};
 use castrum_tests::gate::{Gate, Moment, Touch};
 use castrum_tests::makespan;
 use castrum_tests::rig::{Rig, on_sim};
+use castrum_tests::sketch::{Sketch, machine};
 use castrum_tests::verdict::{assert_nothing_twice, assert_whole};
 
 /// One command on one world.
@@ -134,7 +135,9 @@ impl Scenario {
         };
         std::thread::scope(|scope| {
             let threads: Vec<_> = (0..2).map(|_| scope.spawn(work)).collect();
-            threads.into_iter().for_each(|thread| thread.join().expect("every point holds"));
+            for thread in threads {
+                thread.join().expect("every point holds");
+            }
         });
         let calls = touches.iter().filter(|touch| !touch.journal).count();
         println!(
@@ -358,6 +361,7 @@ fn a_destroy_ends_when_a_machine_hangs_or_is_dead_or_held() {
         Faults { dead: name(), ..Faults::default() },
         Faults { held: name(), ..Faults::default() },
         Faults { denied: name(), ..Faults::default() },
+        Faults { foreign: name(), ..Faults::default() },
     ];
     for faults in cases {
         on_sim(async {
@@ -374,6 +378,44 @@ fn a_destroy_ends_when_a_machine_hangs_or_is_dead_or_held() {
             assert!(took < 7 * 60, "{faults:?}: it took {took} s");
         });
     }
+}
+
+#[test]
+fn nothing_is_removed_that_has_no_id_or_is_somebody_elses() {
+    let sketch = Sketch::whole(&small(2));
+    let mut observed = sketch.observed.clone();
+    for nameless in ["agents-1", "agents-2"] {
+        observed.resources.get_mut(&machine(nameless)).expect("it is there").id.clear();
+    }
+    let plan = plan_destroy(&observed, sketch.now);
+    let removed: Vec<&str> = plan.steps.iter().map(|step| step.id.as_str()).collect();
+    let all =
+        ["edges-1", "masters-1", "masters-2", "masters-3"].map(|node| format!("remove {}", machine(node)));
+    assert_eq!(removed, all);
+    assert_eq!((plan.debt.len(), plan.progress()), (2, Progress::Pending));
+    observed.resources.retain(|_, seen| seen.id.is_empty() || seen.machine.is_none());
+    assert_eq!(
+        plan_destroy(&observed, sketch.now).progress(),
+        Progress::Partial,
+        "the network is not waited for"
+    );
+    // What is not declared any more is not removed without an id either.
+    let shrunk = Sketch { desired: small(1).desired(), observed, now: sketch.now };
+    assert!(!shrunk.steps().iter().any(|step| step.starts_with("remove")), "{:?}", shrunk.steps());
+    on_sim(async {
+        let mut rig = Rig::new(small(2), Settings::instant());
+        rig.apply().await.expect("rendered").0.progress.expect("ended");
+        let foreign = ["agents-1".to_owned()].into();
+        rig.settle(Settings { faults: Faults { foreign, ..Faults::default() }, ..Settings::default() });
+        let (outcome, heard) = rig.destroy().await;
+        assert_eq!(outcome.progress, Some(Progress::Partial));
+        let asked = heard.started().iter().filter(|step| step.contains("agents-1")).count();
+        assert_eq!(
+            (asked, rig.world.resources().contains(&machine("agents-1"))),
+            (1, true),
+            "asked once, and kept"
+        );
+    });
 }
 
 #[test]

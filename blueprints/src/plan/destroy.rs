@@ -8,8 +8,13 @@ use crate::observed::{Observed, StepFailure};
 /// Plans the removal of what was seen. It needs no blueprint: what is ours is known by its label.
 pub fn plan_destroy(observed: &Observed, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
-    for path in observed.resources.keys() {
+    for (path, seen) in &observed.resources {
         let id = format!("remove {path}");
+        if seen.id.is_empty() {
+            let (reason, since) = (NAMELESS.to_owned(), observed.taken_at);
+            plan.debt.push(Debt { subject: id, reason, since, area: Area::Infrastructure });
+            continue;
+        }
         if let Some(blocker) = blocker(observed, path) {
             let wait = Wait {
                 subject: id,
@@ -59,6 +64,9 @@ fn add(plan: &mut Plan, step: Step, observed: &Observed, now: Timestamp) {
     }
 }
 
+/// What the place cannot name, it could take for something else.
+pub(super) const NAMELESS: &str = "the place shows it without an id of its own, so it is not touched";
+
 /// What is not confirmed can be looked for where it is: by its label.
 fn unconfirmed(message: &str, attempts: u32, step: &Step) -> String {
     let label = match &step.action {
@@ -85,9 +93,12 @@ fn blocker<'a>(observed: &'a Observed, path: &ResourcePath) -> Option<&'a Resour
 
 /// Whether something that must go first will not go in this run.
 fn given_up(observed: &Observed, path: &ResourcePath, now: Timestamp) -> bool {
-    let first = observed.resources.keys().filter(|other| other.site == path.site && other.kind > path.kind);
-    let mut failures = first.filter_map(|other| observed.failures.get(&format!("remove {other}")));
-    failures.any(|failure| is_given_up(failure, now))
+    let mut first =
+        observed.resources.iter().filter(|(other, _)| other.site == path.site && other.kind > path.kind);
+    first.any(|(other, seen)| {
+        let failure = observed.failures.get(&format!("remove {other}"));
+        seen.id.is_empty() || failure.is_some_and(|failure| is_given_up(failure, now))
+    })
 }
 
 fn blocked(wait: Wait, by_debt: bool) -> Blocked {

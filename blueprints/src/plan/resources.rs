@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::destroy::NAMELESS;
 use super::draft::{Draft, Wait};
 use super::{Action, Area, EnsureStep};
 use crate::names::{NodeName, ResourceKind, ResourcePath, Role, SiteName};
@@ -121,6 +122,11 @@ fn surplus(draft: &mut Draft<'_>) {
             continue;
         }
         if path.kind != ResourceKind::Machine && others_in_site(draft, path) {
+            continue;
+        }
+        if observed.resources[path].id.is_empty() {
+            let subject = format!("remove {path}");
+            draft.debt(subject, NAMELESS.to_owned(), observed.taken_at, Area::Infrastructure);
             continue;
         }
         draft.step(

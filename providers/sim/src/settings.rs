@@ -105,6 +105,8 @@ pub struct Faults {
     pub hangs: BTreeSet<String>,
     /// Resources, by name, of which every call fails as passing trouble does.
     pub dead: BTreeSet<String>,
+    /// Resources, by name, that belong to somebody else.
+    pub foreign: BTreeSet<String>,
     /// Resources, by name, that something holds for ever, so that they cannot be removed.
     pub held: BTreeSet<String>,
     /// Resources, by name, that are shown for ever, also when they were removed.
@@ -323,6 +325,7 @@ fn read_faults(reader: &mut Reader<'_>) -> Faults {
         stale: reader.whole("stale").unwrap_or(0),
         hangs: reader.list("hangs"),
         dead: reader.list("dead"),
+        foreign: reader.list("foreign"),
         held: reader.list("held"),
         lingers: reader.list("lingers"),
         never_boots: reader.list("neverBoots"),
@@ -361,7 +364,7 @@ mod tests {
                 "latency": {"machine": [100, 200], "boot": 50},
                 "bucket": {"capacity": 20, "refillPerSecond": 2.5},
                 "buckets": {"machine": {"capacity": 5, "refillPerSecond": 2}},
-                "faults": {"stale": 60000, "hangs": ["a"], "dead": ["b"], "held": ["c"], "lingers": ["d"],
+                "faults": {"stale": 60000, "hangs": ["a"], "dead": ["b"], "foreign": ["e"], "held": ["c"], "lingers": ["d"],
                            "before": 0.1, "after": 0.2, "denied": ["agents-9"], "neverBoots": ["agents-1"],
                            "freezes": {"agents-2": {"after": 9000}}},
                 "component": {"start": 5},
@@ -374,8 +377,8 @@ mod tests {
         assert_eq!(settings.bucket, Some(Limit { capacity: 20, refill_per_second: 2.5 }));
         let machine = Limit { capacity: 5, refill_per_second: 2.0 };
         assert_eq!(settings.buckets, [(Lane::Machine, machine)].into());
-        let Faults { stale, hangs, dead, held, lingers, .. } = &settings.faults;
-        assert_eq!((*stale, [hangs, dead, held, lingers].map(BTreeSet::len)), (60_000, [1; 4]));
+        let Faults { stale, hangs, dead, foreign, held, lingers, .. } = &settings.faults;
+        assert_eq!((*stale, [hangs, dead, foreign, held, lingers].map(BTreeSet::len)), (60_000, [1; 5]));
         assert_eq!(settings.faults.freezes.values().copied().collect::<Vec<_>>(), [9000]);
         let etcd = settings.pace(&"etcd".parse().expect("a name"));
         assert_eq!(

@@ -120,6 +120,7 @@ impl Sim {
         let refusals = [
             (&faults.denied, FailureClass::Denied, "not allowed to"),
             (&faults.dead, FailureClass::Transient, "no answer to"),
+            (&faults.foreign, FailureClass::NotOurs, "somebody else's, and not ours to"),
         ];
         for (names, class, word) in refusals {
             if names.contains(name) {

@@ -216,7 +216,7 @@ fn a_look_may_be_old_and_is_right_in_the_end() {
 }
 
 #[test]
-fn one_resource_may_hang_or_be_dead_or_held_or_linger() {
+fn one_resource_may_hang_or_be_dead_or_foreign_or_held_or_linger() {
     run(async {
         let world = world();
         let make = site(&world, Settings::default());
@@ -229,6 +229,8 @@ fn one_resource_may_hang_or_be_dead_or_held_or_linger() {
         assert!(tokio::time::timeout(day, hangs.remove(&path)).await.is_err(), "it never answers");
         let dead = sim(Faults { dead: name(), ..Faults::default() }).remove(&path).await;
         assert_eq!(dead.expect_err("dead").class, FailureClass::Transient);
+        let foreign = sim(Faults { foreign: name(), ..Faults::default() }).remove(&path).await;
+        assert_eq!(foreign.expect_err("foreign").class, FailureClass::NotOurs);
         let held = sim(Faults { held: name(), ..Faults::default() }).remove(&path).await;
         assert_eq!(held.expect_err("held").class, FailureClass::NotReady);
         assert_eq!(world.audit().resources, 1, "none of them had an effect");
