@@ -14,6 +14,7 @@ use castrum_blueprints::manifest::{Manifest, Peer, SignedManifest};
 use castrum_blueprints::names::{ClusterId, ComponentName, Digest, NodeName, Role};
 use castrum_blueprints::observed::Observed;
 use castrum_blueprints::plan::{Action, EnsureStep, Step};
+use castrum_blueprints::resource::ResourceSeen;
 use castrum_blueprints::trust::{JoinRequest, JoinToken};
 use castrum_provider::{BootData, Failure, FailureClass, Publication};
 use ring::rand::SystemRandom;
@@ -190,7 +191,9 @@ impl ProjectPort for TrustedProject {
             if let Action::Ensure(EnsureStep { create, joins, path, .. }) = &step.action
                 && let Some(node) = step.action.node()
                 && desired.nodes.get(&node).is_some_and(|wanted| wanted.boot_data && wanted.machine == *path)
-                && (*create || self.trust.is_offered(&node).map_err(|error| denied(&error))?)
+                && (*create
+                    || is_lost(observed.resources.get(path))
+                    || self.trust.is_offered(&node).map_err(|error| denied(&error))?)
             {
                 creates.insert(node, *joins);
             }
@@ -224,6 +227,11 @@ impl ProjectPort for TrustedProject {
     }
 }
 
+/// Whether only traces of a machine are left, without its label: it will be made anew, whoever joined from it before.
+fn is_lost(seen: Option<&ResourceSeen>) -> bool {
+    seen.is_some_and(|seen| !seen.ready && seen.spec.is_none())
+}
+
 fn masters(desired: &Desired, observed: &Observed) -> Vec<Peer> {
     let masters = desired.nodes.iter().filter(|(_, node)| node.role == Role::Master);
     let address = |path| observed.resources.get(path)?.machine.as_ref()?.address;
@@ -252,4 +260,23 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 /// Where the keyring of a project is.
 pub fn keyring_path(project: &Project) -> PathBuf {
     project.keyring_path()
+}
+
+#[cfg(test)]
+mod tests {
+    use castrum_blueprints::names::ResourcePath;
+
+    use super::*;
+
+    #[test]
+    fn only_traces_of_a_machine_are_a_lost_one() {
+        let path: ResourcePath = "here/machine/masters-1".parse().expect("a path");
+        let spec = Some(Digest::of(b"spec"));
+        let traces =
+            ResourceSeen { id: path.to_string(), path, spec: None, ready: false, note: None, machine: None };
+        assert!(is_lost(Some(&traces)));
+        let half_made = ResourceSeen { spec: spec.clone(), ..traces.clone() };
+        let whole = ResourceSeen { spec, ready: true, ..traces };
+        assert!(![None, Some(&half_made), Some(&whole)].into_iter().any(is_lost));
+    }
 }

@@ -240,9 +240,9 @@ pub struct Graph {
     /// Which blueprint.
     #[command(flatten)]
     pub blueprint: Blueprint,
-    /// The language of the drawing
-    #[arg(long, value_enum, default_value_t = GraphFormat::Dot)]
-    pub format: GraphFormat,
+    /// The language of the drawing; Graphviz if left out, or data with `-o json`
+    #[arg(long, value_enum)]
+    pub format: Option<GraphFormat>,
 }
 
 /// The language of a drawing.

@@ -54,8 +54,7 @@ pub(super) fn validate(args: &Blueprint, global: &Global) -> Result<u8, Fault> {
 /// `castrum fmt`.
 pub(super) fn fmt(args: &Fmt) -> Result<u8, Fault> {
     let path = &args.blueprint.file;
-    let formatted = commands::fmt::fmt(&path.display().to_string(), &bytes(path)?)
-        .map_err(|findings| Fault::new(code::BLUEPRINT, findings.render()))?;
+    let formatted = commands::fmt::fmt(&path.display().to_string(), &bytes(path)?).map_err(Fault::invalid)?;
     if !formatted.changed {
         return Ok(code::DONE);
     }

@@ -49,8 +49,7 @@ impl Context {
         let project = Arc::new(Project::of(path));
         let bytes = project.read_blueprint().map_err(|error| missing(&error, path))?;
         let document = read(&path.display().to_string(), &bytes);
-        let checked =
-            check::check(&document).map_err(|findings| Fault::new(code::BLUEPRINT, findings.render()))?;
+        let checked = check::check(&document).map_err(Fault::invalid)?;
         let (blueprint, warnings) = (checked.blueprint, checked.warnings.render());
         let files = stack_files(&blueprint, &project)?;
         let stack = Stack::read(&files).map_err(|error| Fault::of(code::BLUEPRINT, &error))?;
@@ -61,7 +60,8 @@ impl Context {
 
     /// The lock file; `None` if nothing was ever applied.
     pub fn lock(&self) -> Result<Option<Lock>, Fault> {
-        self.project.read_lock().map_err(|error| Fault::of(code::ERROR, &error))
+        let hint = "take it back from version control: nothing else knows which cluster is meant";
+        self.project.read_lock().map_err(|error| Fault::of(code::ERROR, &error).hint(hint))
     }
 
     /// The lock file of a cluster that must exist.
@@ -159,7 +159,7 @@ impl Context {
                     code: castrum_blueprints::document::Code::BadValue,
                     hint: None,
                 };
-                Err(Fault::new(code::BLUEPRINT, self.document.findings_with(&[problem]).render()))
+                Err(Fault::invalid(self.document.findings_with(&[problem])))
             }
             Err(error) => Err(Fault::of(code::BLUEPRINT, &error)),
         }

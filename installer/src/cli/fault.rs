@@ -1,5 +1,6 @@
 //! What a command ends with when it does not succeed: an exit code, a line, its causes, hints.
 
+use castrum_blueprints::document::Findings;
 use castrum_provider::{Failure, FailureClass};
 
 /// The exit codes. A code's meaning is never used for another.
@@ -45,12 +46,20 @@ pub struct Fault {
     pub lines: Vec<String>,
     /// What would help.
     pub hints: Vec<String>,
+    /// What is wrong with the blueprint, if that is why.
+    pub findings: Option<Box<Findings>>,
 }
 
 impl Fault {
     /// A fault with one line.
     pub fn new(code: u8, line: impl Into<String>) -> Self {
-        Self { code, lines: vec![line.into()], hints: Vec::new() }
+        Self { code, lines: vec![line.into()], hints: Vec::new(), findings: None }
+    }
+
+    /// A fault that is a blueprint's own.
+    pub fn invalid(findings: Findings) -> Self {
+        let line = findings.to_string();
+        Self { findings: Some(Box::new(findings)), ..Self::new(code::BLUEPRINT, line) }
     }
 
     /// A fault made from an error with its causes.
@@ -61,7 +70,7 @@ impl Fault {
             lines.push(cause.to_string());
             source = cause.source();
         }
-        Self { code, lines, hints: Vec::new() }
+        Self { code, lines, hints: Vec::new(), findings: None }
     }
 
     /// The same fault with a hint.
@@ -73,14 +82,18 @@ impl Fault {
 
     /// The text for standard error.
     pub fn render(&self) -> String {
-        let mut text = String::new();
+        let mut text = self.findings.as_ref().map(|findings| findings.render()).unwrap_or_default();
         for (depth, line) in self.lines.iter().enumerate() {
             let lead = if depth == 0 { "error: " } else { "  caused by: " };
             text.push_str(lead);
             text.push_str(line);
             text.push('\n');
         }
-        for hint in &self.hints {
+        // Several lacks may have one remedy.
+        for (at, hint) in self.hints.iter().enumerate() {
+            if self.hints[..at].contains(hint) {
+                continue;
+            }
             text.push_str("hint: ");
             text.push_str(hint);
             text.push('\n');
@@ -90,7 +103,13 @@ impl Fault {
 
     /// The same as data.
     pub fn to_json(&self) -> serde_json::Value {
-        serde_json::json!({ "format_version": 1, "error": self.lines, "hints": self.hints, "code": self.code })
+        let mut json = serde_json::json!({
+            "format_version": 1, "error": self.lines, "hints": self.hints, "code": self.code
+        });
+        if let Some(findings) = &self.findings {
+            json["findings"] = findings.to_json()["findings"].take();
+        }
+        json
     }
 }
 
@@ -104,6 +123,6 @@ impl From<Failure> for Fault {
                 code::INFRASTRUCTURE
             }
         };
-        Self { code, lines: vec![failure.message], hints: failure.hint.into_iter().collect() }
+        Self { code, lines: vec![failure.message], hints: failure.hint.into_iter().collect(), findings: None }
     }
 }

@@ -13,7 +13,7 @@ use rustix::fs::inotify;
 use super::args::{Events, Format, Global, Timeline};
 use super::context::Context;
 use super::fault::{Fault, code};
-use super::output::{note, opts, print, print_json};
+use super::output::{is_closed, note, opts, print, print_json};
 use crate::clock::SystemClock;
 use crate::project::{Project, read_journal, runs, write_whole};
 use crate::view::events_view::{EventFilter, event_line, events_ndjson, events_text};
@@ -53,13 +53,16 @@ pub(super) async fn events(args: &Events, global: &Global) -> Result<u8, Fault> 
             }
             _ => print(&events_ndjson(fresh, &filter)),
         }
+        if is_closed() {
+            return Ok(code::DONE);
+        }
         events = newer;
     }
 }
 
 fn show(events: &[Event], filter: &EventFilter, global: &Global) {
     match global.output {
-        Format::Table if events.is_empty() => note("nothing has happened yet: there is no journal\n"),
+        Format::Table if events.is_empty() => note("there are no events yet\n"),
         Format::Table => print(&events_text(events, filter, &opts(global, SystemClock.now()))),
         Format::Json | Format::Yaml => print(&events_ndjson(events, filter)),
     }
@@ -70,7 +73,8 @@ fn journal(project: &Project) -> Result<Vec<Event>, Fault> {
     let (events, skipped) = read_journal(&path)
         .map_err(|error| Fault::new(code::ERROR, format!("cannot read `{}`: {error}", path.display())))?;
     if skipped > 0 {
-        note(&format!("note: {skipped} lines of the journal cannot be read and are left out\n"));
+        let what = if skipped == 1 { "line" } else { "lines" };
+        note(&format!("note: {skipped} {what} of the journal cannot be read, and left out here\n"));
     }
     Ok(events)
 }

@@ -7,7 +7,7 @@ use castrum_blueprints::plan::{Plan, plan};
 use super::args::{Format, Get, Global, Graph, GraphFormat, Status, WaitFor};
 use super::context::{Context, assumed_lock};
 use super::fault::{Fault, code};
-use super::output::{self, note, opts, print, print_json};
+use super::output::{note, opts, print, print_json};
 use super::run::{Preview, preview};
 use crate::view::World;
 use crate::view::get_view::{Filter, Subject, get_json, get_text};
@@ -126,17 +126,18 @@ pub(super) async fn wait_for(args: &WaitFor, global: &Global) -> Result<u8, Faul
 const REFRESH_MS: u64 = 5_000;
 
 /// `castrum graph`.
-pub(super) async fn graph(args: &Graph) -> Result<u8, Fault> {
+pub(super) async fn graph(args: &Graph, global: &Global) -> Result<u8, Fault> {
     let context = Context::load(&args.blueprint.file)?;
     let lock = assumed_lock(&context, context.lock()?);
     let sites = context.sites(&lock.cluster).await?;
     let desired = context.desired(&lock, &sites)?;
-    let format = match args.format {
+    let as_data = (global.output != Format::Table).then_some(GraphFormat::Json);
+    let format = match args.format.or(as_data).unwrap_or(GraphFormat::Dot) {
         GraphFormat::Dot => graph_view::GraphFormat::Dot,
         GraphFormat::Mermaid => graph_view::GraphFormat::Mermaid,
         GraphFormat::Svg => graph_view::GraphFormat::Svg,
         GraphFormat::Json => graph_view::GraphFormat::Json,
     };
-    output::print(&graph_text(&desired, &context.stack, format));
+    print(&graph_text(&desired, &context.stack, format));
     Ok(code::DONE)
 }

@@ -5,6 +5,7 @@ mod author;
 mod context;
 mod fault;
 mod history;
+mod interrupt;
 mod look;
 mod nobody;
 mod node;
@@ -48,7 +49,7 @@ pub fn main() -> ExitCode {
             output::fault(&fault, &cli.global);
             fault.code
         });
-    ExitCode::from(ended)
+    ExitCode::from(output::ended(ended, &cli.global))
 }
 
 fn run(cli: &Cli) -> Result<u8, Fault> {
@@ -58,10 +59,13 @@ fn run(cli: &Cli) -> Result<u8, Fault> {
         Command::Validate(args) => author::validate(args, global),
         Command::Fmt(args) => author::fmt(args),
         Command::Explain { path } => author::explain(path.as_deref(), global),
-        Command::Graph(args) => waiting(&args.blueprint.file, look::graph(args)),
+        Command::Graph(args) => waiting(&args.blueprint.file, look::graph(args, global)),
         Command::Timeline(args) => history::show_timeline(args, global),
         Command::Completion { shell } => {
-            clap_complete::generate(*shell, &mut command(), "castrum", &mut io::stdout());
+            // It panics when it cannot write.
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut command(), "castrum", &mut script);
+            output::print(&String::from_utf8_lossy(&script));
             Ok(code::DONE)
         }
         Command::Plan(args) => waiting(&args.blueprint.file, run::plan(args, global)),

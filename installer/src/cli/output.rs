@@ -1,14 +1,14 @@
 //! Where results go: data to standard output, everything else to standard error.
 
-use std::io::{IsTerminal as _, Write as _};
-use std::sync::Arc;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::{Arc, OnceLock};
 
 use castrum_blueprints::names::Timestamp;
 use rustix::termios::tcgetwinsize;
 use serde_json::Value;
 
 use super::args::{Format, Global};
-use super::fault::Fault;
+use super::fault::{Fault, code};
 use crate::events::Listener;
 use crate::view::Opts;
 use crate::view::screen::{HumanScreen, JsonScreen, ScreenOpts};
@@ -17,11 +17,32 @@ use crate::view::style;
 /// The width where there is no terminal.
 const WIDTH: usize = 100;
 
+/// Why data could not be written, the first time.
+static UNWRITTEN: OnceLock<io::Error> = OnceLock::new();
+
 /// Writes data.
 pub(super) fn print(text: &str) {
     let mut out = std::io::stdout().lock();
-    // Whoever reads us may stop reading; that is no failure of ours.
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        let _ = UNWRITTEN.set(error);
+    }
+}
+
+/// Whether nobody can read what is written any more.
+pub(super) fn is_closed() -> bool {
+    UNWRITTEN.get().is_some()
+}
+
+/// The exit code of a command that ended with `code`: data that is missing is a failure, unless its reader went away.
+pub(super) fn ended(code: u8, global: &Global) -> u8 {
+    match UNWRITTEN.get().filter(|error| error.kind() != io::ErrorKind::BrokenPipe) {
+        Some(error) if code == code::DONE || code == code::DIFFERENCES => {
+            let unwritten = Fault::new(code::ERROR, format!("cannot write the result: {error}"));
+            fault(&unwritten, global);
+            unwritten.code
+        }
+        _ => code,
+    }
 }
 
 /// Writes data as JSON or YAML.

@@ -18,9 +18,10 @@ use serde::{Deserialize, Serialize};
 use super::args::{Apply, Destroy, Format, Global, Plan as PlanArgs};
 use super::context::{Context, assumed_lock, cache, clock, fleet};
 use super::fault::{Fault, code};
+use super::interrupt::interruptible;
 use super::nobody::Nobody;
 use super::output::{self, print, print_json};
-use crate::cancel::{Cancel, Canceller};
+use crate::cancel::Cancel;
 use crate::engine::{Engine, Outcome, ProjectPort, Sites};
 use crate::events::{Events, Listener};
 use crate::pin::{PinError, pin};
@@ -395,6 +396,7 @@ async fn preflight(sites: &Sites) -> Result<(), Fault> {
                 code: code::PREFLIGHT,
                 lines: Vec::new(),
                 hints: Vec::new(),
+                findings: None,
             });
             fault.lines.push(format!("site `{site}`: {}", failure.message));
             fault.hints.extend(failure.hint);
@@ -454,20 +456,5 @@ pub(super) fn ask(question: &str, wanted: &str) -> Result<(), Fault> {
         Ok(())
     } else {
         Err(Fault::new(code::ERROR, "nothing was changed"))
-    }
-}
-
-/// The first Ctrl-C asks the run to end; the second ends the process.
-fn interruptible() -> (Cancel, tokio::task::JoinHandle<()>) {
-    let (canceller, cancel) = Cancel::new();
-    (cancel, tokio::spawn(interrupts(canceller)))
-}
-
-async fn interrupts(canceller: Canceller) {
-    while tokio::signal::ctrl_c().await.is_ok() {
-        canceller.cancel();
-        output::note(
-            "\nstopping: steps under way are finished, nothing new is begun; Ctrl-C again leaves at once\n",
-        );
     }
 }
