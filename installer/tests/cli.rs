@@ -206,3 +206,20 @@ fn a_simulated_cluster_is_made_applied_again_and_destroyed() {
     assert_eq!(code(&destroyed), 0, "{}", text(&destroyed.stderr));
     assert_eq!(code(&castrum(folder.path(), &["destroy", "--yes"])), 0);
 }
+
+#[test]
+fn a_destroy_that_cannot_confirm_something_ends_with_30_and_says_how_to_look_for_it() {
+    let folder = folder(SMALL);
+    let path = folder.path().join("cluster.yaml");
+    assert_eq!(code(&castrum(folder.path(), &["apply", "--yes"])), 0);
+    let stuck = SMALL.replace("provider: sim", "provider: sim, settings: { faults: { dead: [agents-2] } }");
+    std::fs::write(&path, stuck).expect("written");
+    let left = castrum(folder.path(), &["destroy", "--yes"]);
+    let told = text(&left.stderr).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(code(&left), 30, "{told}");
+    assert!(told.contains("castrum-resource=here/machine/agents-2"), "{told}");
+    assert!(told.contains("then destroy again"), "{told}");
+    std::fs::write(&path, SMALL).expect("written");
+    let ended = castrum(folder.path(), &["destroy", "--yes"]);
+    assert_eq!(code(&ended), 0, "{}", text(&ended.stderr));
+}

@@ -236,13 +236,32 @@ fn where_nothing_is_answered_at_all_a_run_ends_and_says_so() {
         let faults = Faults { after: 1.0, ..Faults::default() };
         rig.settle(Settings { faults, ..Settings::default() });
         let (applied, _) = rig.apply().await.expect("rendered");
-        let (destroyed_, _) = rig.destroy().await;
-        for outcome in [applied, destroyed_] {
+        let (ended, _) = rig.destroy().await;
+        for outcome in [applied, ended] {
             assert_eq!(outcome.progress, Some(Progress::Partial));
             let reasons: Vec<&str> = outcome.plan.debt.iter().map(|debt| debt.reason.as_str()).collect();
             assert!(reasons.iter().any(|reason| reason.contains("the answer was lost")), "{reasons:?}");
         }
         assert_made_once(&rig);
+        rig.settle(Settings::default());
+        destroyed(&rig).await;
+    });
+}
+
+#[test]
+fn a_place_whose_looks_hang_is_blind_and_a_run_ends() {
+    on_sim(async {
+        let mut rig = Rig::new(small(2), Settings::instant());
+        rig.apply().await.expect("rendered").0.progress.expect("ended");
+        let hangs = ["observe".to_owned()].into();
+        rig.settle(Settings { faults: Faults { hangs, ..Faults::default() }, ..Settings::default() });
+        let begun = rig.world.now();
+        let (applied, _) = rig.apply().await.expect("rendered");
+        let (ended, _) = rig.destroy().await;
+        assert!(rig.world.now().since(begun) < 10 * 60_000, "some looks, of two minutes at most");
+        for outcome in [applied, ended] {
+            assert_eq!((outcome.progress, outcome.observed.blind.len()), (Some(Progress::Partial), 1));
+        }
         rig.settle(Settings::default());
         destroyed(&rig).await;
     });

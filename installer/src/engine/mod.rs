@@ -74,6 +74,8 @@ pub struct Engine {
     pub cancel: Cancel,
 }
 
+/// Whoever has looked for so long does not look again.
+const LOOK_PATIENCE_MS: u64 = 60_000;
 /// News that come within this time are planned together.
 const GATHER_MS: u64 = 20;
 /// A place that cannot be seen is looked at again, after these pauses, before it counts as blind: by whoever only looks,
@@ -114,9 +116,11 @@ impl Engine {
     }
 
     async fn look(&self, observed: &mut Observed, pauses: &[u64]) {
+        let begun = self.clock.now();
         let mut observation = self.sites.observe().await;
         for pause in pauses.iter().copied() {
-            if observation.blind.is_empty() || self.cancel.is_set() {
+            let long = self.clock.now().since(begun) >= LOOK_PATIENCE_MS;
+            if observation.blind.is_empty() || self.cancel.is_set() || long {
                 break;
             }
             self.clock.sleep_until(self.clock.now().plus(pause)).await;

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use castrum_blueprints::names::{ResourcePath, SiteName};
 use castrum_blueprints::resource::Abilities;
-use castrum_provider::{Observation, Provider};
+use castrum_provider::{Blind, Observation, Provider};
 use futures_util::future::join_all;
 
 /// The providers by site.
@@ -26,11 +27,23 @@ impl Sites {
     /// Looks at all places at once.
     pub async fn observe(&self) -> Observation {
         let mut whole = Observation::default();
-        for observation in join_all(self.0.values().map(|provider| provider.observe())).await {
+        for observation in join_all(self.0.iter().map(|(site, provider)| look(site, &**provider))).await {
             whole.seen.extend(observation.seen);
             whole.blind.extend(observation.blind);
             whole.taken_at = observation.taken_at;
         }
         whole
     }
+}
+
+/// A look that takes longer than this sees nothing: a place that hangs does not hold up the others.
+const LOOK_DEADLINE: Duration = Duration::from_mins(2);
+
+async fn look(site: &SiteName, provider: &dyn Provider) -> Observation {
+    let looked = tokio::time::timeout(LOOK_DEADLINE, provider.observe()).await;
+    looked.unwrap_or_else(|_| {
+        let reason = format!("it did not answer within {} seconds", LOOK_DEADLINE.as_secs());
+        let blind = vec![Blind { site: site.clone(), kind: None, reason }];
+        Observation { blind, ..Observation::default() }
+    })
 }

@@ -1,7 +1,7 @@
 //! The journal: every event of every run, a JSON document a line. For people and for `timeline`, never the truth.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
@@ -18,7 +18,16 @@ pub struct Journal {
 impl Journal {
     /// Opens the journal at `path`, or begins it.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+        let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
+        // A line that was cut by the death of its process ends here, so that it takes no other with it.
+        let mut last = [b'\n'];
+        if file.metadata()?.len() > 0 {
+            file.seek(SeekFrom::End(-1))?;
+            file.read_exact(&mut last)?;
+        }
+        if last != *b"\n" {
+            file.write_all(b"\n")?;
+        }
         Ok(Self { file })
     }
 }
@@ -61,4 +70,40 @@ pub fn runs(events: Vec<Event>) -> Vec<Vec<Event>> {
         }
     }
     runs
+}
+
+#[cfg(test)]
+mod tests {
+    use castrum_blueprints::event::{EVENT_FORMAT, What};
+    use castrum_blueprints::names::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn a_journal_cut_at_any_byte_loses_the_line_that_was_cut_and_no_other() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("journal.jsonl");
+        let event = |run: &str| Event {
+            format_version: EVENT_FORMAT,
+            at: Timestamp(1),
+            run: run.to_owned(),
+            what: What::Interrupted,
+        };
+        let write = |run: &str| Journal::open(&path).expect("opened").hear(&event(run));
+        write("one");
+        let whole = std::fs::read(&path).expect("read");
+        for cut in 0..=whole.len() {
+            std::fs::write(&path, [&whole[..], &whole[..cut]].concat()).expect("written");
+            write("two");
+            write("three");
+            let (events, skipped) = read_journal(&path).expect("read");
+            let runs: Vec<&str> = events.iter().map(|event| event.run.as_str()).collect();
+            let kept = cut + 1 >= whole.len();
+            assert_eq!(
+                runs,
+                if kept { vec!["one", "one", "two", "three"] } else { vec!["one", "two", "three"] }
+            );
+            assert_eq!(skipped, usize::from(cut > 0 && !kept), "cut after {cut} bytes");
+        }
+    }
 }

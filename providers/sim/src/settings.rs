@@ -101,7 +101,7 @@ pub struct Faults {
     pub denied: BTreeSet<String>,
     /// How many milliseconds old what a look shows may be; drawn for each resource anew.
     pub stale: u64,
-    /// Resources, by name, of which no call is ever answered, nor has an effect.
+    /// Resources, by name, of which no call is ever answered, nor has an effect; `observe` stands for looks.
     pub hangs: BTreeSet<String>,
     /// Resources, by name, of which every call fails as passing trouble does.
     pub dead: BTreeSet<String>,

@@ -86,7 +86,7 @@ impl Sim {
             failure.retry_after_ms = Some(wait);
             return Err(failure);
         }
-        self.refuse(verb, name).await?;
+        self.refuse(verb, if name.is_empty() { verb } else { name }).await?;
         let faults = &self.settings.faults;
         let trip = self.dice.within(self.settings.latency(lane), (verb, name, nth));
         self.world.clock.pass(trip / 2).await;
