@@ -92,3 +92,19 @@ fn whoever_has_spoilt_the_lock_file_or_the_journal_is_told_so() {
     assert!(said(&output).contains("1 line of the journal cannot be read"), "{}", said(&output));
     assert!(!said(&output).contains("there is no journal"), "{}", said(&output));
 }
+
+#[test]
+fn what_a_blueprint_or_a_command_names_and_is_not_there_is_shown() {
+    for stack in ["nosuch", "./nosuch"] {
+        let folder = folder(&SMALL.replace("swarm", stack));
+        let output = castrum(folder.path(), &["plan"]).output().expect("castrum runs");
+        assert_eq!(output.status.code(), Some(10));
+        let place = "cluster.yaml:6:16: error: ";
+        assert!(said(&output).starts_with(place), "{}", said(&output));
+    }
+    let folder = folder(SMALL);
+    let output =
+        castrum(folder.path(), &["node", "logs", "masters-1", "nosuch"]).output().expect("castrum runs");
+    assert_eq!(output.status.code(), Some(64));
+    assert!(said(&output).contains("the stack has no component `nosuch`"), "{}", said(&output));
+}

@@ -51,7 +51,7 @@ impl Context {
         let document = read(&path.display().to_string(), &bytes);
         let checked = check::check(&document).map_err(Fault::invalid)?;
         let (blueprint, warnings) = (checked.blueprint, checked.warnings.render());
-        let files = stack_files(&blueprint, &project)?;
+        let files = stack_files(&document, &blueprint, &project)?;
         let stack = Stack::read(&files).map_err(|error| Fault::of(code::BLUEPRINT, &error))?;
         let context = Self { project, blueprint, files, stack, warnings, document };
         context.try_render()?;
@@ -112,7 +112,7 @@ impl Context {
             code: castrum_blueprints::document::Code::UnknownReference,
             hint: Some(places::missing_hint()),
         };
-        Fault::new(code::BLUEPRINT, self.document.findings_with(&[problem]).render())
+        Fault::invalid(self.document.findings_with(&[problem]))
     }
 
     /// Whether some place is simulated: then time is virtual.
@@ -225,25 +225,23 @@ fn missing(error: &ReadBlueprintError, path: &Path) -> Fault {
     if path.exists() { fault } else { fault.hint("write one with `castrum init`, or name another file") }
 }
 
-fn stack_files(blueprint: &Blueprint, project: &Project) -> Result<StackFiles, Fault> {
+fn stack_files(document: &Document, blueprint: &Blueprint, project: &Project) -> Result<StackFiles, Fault> {
     let name = &blueprint.stack.name;
-    if !name.contains('/') {
-        return stacks::files(name).ok_or_else(|| {
-            Fault::new(code::BLUEPRINT, format!("stack.name: there is no stack `{name}`")).hint(format!(
-                "use one of {}, or the path of a folder with `stack.yaml`",
-                stacks::NAMES.join(", ")
-            ))
-        });
-    }
-    let root = project.folder().join(name);
-    let mut files = StackFiles::new();
-    gather(&root, &root, &mut files).map_err(|error| {
-        Fault::new(
-            code::BLUEPRINT,
-            format!("stack.name: cannot read the folder `{}`: {error}", root.display()),
-        )
-    })?;
-    Ok(files)
+    let (read, hint) = if name.contains('/') {
+        let root = project.folder().join(name);
+        let mut files = StackFiles::new();
+        let gathered = gather(&root, &root, &mut files).map(|()| files);
+        (gathered.map_err(|error| format!("cannot read the folder `{}`: {error}", root.display())), None)
+    } else {
+        let known = stacks::NAMES.join(", ");
+        let hint = format!("use one of {known}, or the path of a folder with `stack.yaml`");
+        (stacks::files(name).ok_or_else(|| format!("there is no stack `{name}`")), Some(hint))
+    };
+    read.map_err(|message| {
+        let keys = ["stack", "name"].map(str::to_owned).into();
+        let code = castrum_blueprints::document::Code::UnknownReference;
+        Fault::invalid(document.findings_with(&[Problem { keys, message, code, hint }]))
+    })
 }
 
 fn gather(root: &Path, folder: &Path, files: &mut StackFiles) -> std::io::Result<()> {

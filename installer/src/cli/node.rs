@@ -5,7 +5,7 @@ use std::io::IsTerminal as _;
 use castrum_blueprints::blueprint::ExistingMachine;
 use castrum_blueprints::manifest::Peer;
 use castrum_blueprints::names::{ComponentName, NodeName};
-use castrum_blueprints::resource::ResourceSpec;
+use castrum_blueprints::resource::{PowerState, ResourceSpec};
 use castrum_provider::Reach;
 use castrum_provider_ssh::transport::{ExitStatus, Session, command_line};
 
@@ -19,7 +19,7 @@ pub(super) async fn node(args: &Node) -> Result<u8, Fault> {
     match args {
         Node::Ssh { node, blueprint, command } => ssh(node, blueprint, command).await,
         Node::Logs { node, component, blueprint, follow, lines } => {
-            let unit = unit(component.as_deref())?;
+            let unit = unit(component.as_deref(), &Context::load(&blueprint.file)?)?;
             let mut words = vec!["sudo", "-n", "journalctl", "--no-pager", "--output=short-iso"];
             let lines = format!("--lines={lines}");
             words.push(&lines);
@@ -65,10 +65,28 @@ fn ended(status: Result<ExitStatus, crate::ssh::ShellError>) -> Result<u8, Fault
     }
 }
 
-fn unit(component: Option<&str>) -> Result<Option<String>, Fault> {
+/// The agent's own log has the name `agent`.
+fn unit(component: Option<&str>, context: &Context) -> Result<Option<String>, Fault> {
     let Some(component) = component else { return Ok(None) };
     let name: ComponentName = component.parse().map_err(|error| Fault::of(code::USAGE, &error))?;
+    let known = &context.stack.components;
+    if component != "agent" && !known.contains_key(&name) {
+        let names: Vec<_> = known.keys().map(ComponentName::as_str).collect();
+        return Err(Fault::new(code::USAGE, format!("the stack has no component `{name}`"))
+            .hint(format!("there are agent, {}", names.join(", "))));
+    }
     Ok(Some(format!("--unit=castrum-{name}.service")))
+}
+
+/// A machine that is known not to run is not asked: its silence would be told as trouble of the network.
+fn is_up(name: &NodeName, power: PowerState) -> Result<(), Fault> {
+    let state = match power {
+        PowerState::On | PowerState::Unknown => return Ok(()),
+        PowerState::Off => "off",
+        PowerState::Paused => "paused",
+    };
+    Err(Fault::new(code::INFRASTRUCTURE, format!("the machine of {name} is {state}"))
+        .hint("`castrum apply` switches on what is off; what somebody paused, they have to thaw"))
 }
 
 async fn session(node: &str, blueprint: &BlueprintOption) -> Result<Session, Fault> {
@@ -84,6 +102,9 @@ async fn session(node: &str, blueprint: &BlueprintOption) -> Result<Session, Fau
     };
     let observation = sites.observe().await;
     let machine = observation.seen.get(&wanted.machine).and_then(|seen| seen.machine.as_ref());
+    if let Some(machine) = machine {
+        is_up(&name, machine.power)?;
+    }
     let address =
         machine.and_then(|machine| Some((machine.address?, machine.public_address.or(machine.address)?)));
     let Some((inside, outside)) = address else {
@@ -102,4 +123,19 @@ async fn session(node: &str, blueprint: &BlueprintOption) -> Result<Session, Fau
     let trust = context.trust(&lock.cluster)?;
     let fleet = real_fleet(&lock.cluster, &trust)?;
     fleet.session(&reach).await.map_err(Fault::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_machine_that_may_run_is_asked() {
+        let name: NodeName = "masters-1".parse().expect("a name");
+        assert!(is_up(&name, PowerState::On).is_ok() && is_up(&name, PowerState::Unknown).is_ok());
+        for (power, word) in [(PowerState::Off, "off"), (PowerState::Paused, "paused")] {
+            let fault = is_up(&name, power).expect_err("it does not run");
+            assert_eq!(fault.lines, [format!("the machine of masters-1 is {word}")]);
+        }
+    }
 }
