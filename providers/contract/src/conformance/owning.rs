@@ -32,14 +32,14 @@ impl Suite<'_> {
     pub(super) async fn remove_whole(&self) -> Checked {
         let opened = self.open().await?;
         let (first, second) = (self.machine(&opened, 0, false)?, self.machine(&opened, 1, false)?);
-        let gone = self.make(&opened, &first).await?.seen;
+        self.make(&opened, &first).await?;
         let kept = self.make(&opened, &second).await?.seen;
         self.must_remove(&opened, &first.path).await?;
         let seen = self.look_all(&self.open().await?).await?;
-        must(seen.iter().all(|seen| seen.id != gone.id), || {
+        must(seen.iter().all(|seen| seen.path != first.path), || {
             format!("something of `{}` is left", first.path)
         })?;
-        must(seen.iter().any(|seen| seen.id == kept.id && seen.ready), || {
+        must(seen.iter().any(|seen| seen.path == kept.path && seen.id == kept.id && seen.ready), || {
             format!("`{}` was removed, and `{}` is not what it was: {seen:?}", first.path, second.path)
         })?;
         self.must_be_unchanged(&opened, &second, &kept.id).await
