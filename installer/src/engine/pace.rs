@@ -28,8 +28,8 @@ pub(super) struct Pace {
 
 /// So many calls are sent at once as long as nothing is known of a bucket,
 const BURST: u32 = 16;
-/// and as many again after so many milliseconds: time for the place to say that it was too much.
-const BURST_MS: u64 = 10;
+/// and twice as many after so many milliseconds: time for the place to say that it was too much.
+const BURST_MS: u64 = 50;
 /// After so many calls that were taken, one more is tried.
 const PROBE_AFTER: u32 = 64;
 /// What is assumed to be missing where the place does not say.
@@ -48,8 +48,8 @@ struct State {
     /// The time between two calls; 0: nothing is known of a limit.
     spacing: u64,
     next: Timestamp,
-    /// How many calls were sent at `next`, while nothing is known of a limit.
-    burst: u32,
+    /// How many calls may still be sent at `next`, while nothing is known of a limit, of how many.
+    burst: (u32, u32),
     /// Grows when the spacing changes: what was sent before says nothing of it.
     epoch: u32,
     /// How many were taken since the last probe.
@@ -104,7 +104,8 @@ impl Pace {
 
 impl Lane {
     fn new(now: Timestamp) -> Self {
-        let state = State { spacing: 0, next: now, burst: 0, epoch: 0, taken: 0, sent_at: Timestamp(0) };
+        let state =
+            State { spacing: 0, next: now, burst: (BURST, BURST), epoch: 0, taken: 0, sent_at: Timestamp(0) };
         Self { turn: tokio::sync::Mutex::default(), state: Mutex::new(state) }
     }
 
@@ -149,9 +150,10 @@ impl State {
             self.next = self.next.max(latest).plus(self.spacing);
             self.sent_at = now;
         } else {
-            self.burst += 1;
-            if self.burst >= BURST {
-                (self.burst, self.next) = (0, now.plus(BURST_MS));
+            let (left, of) = self.burst;
+            self.burst.0 = left.saturating_sub(1);
+            if left <= 1 {
+                (self.burst, self.next) = ((of.saturating_mul(2), of.saturating_mul(2)), now.plus(BURST_MS));
             }
         }
         Ok(Permit { epoch: self.epoch, probe })
@@ -185,7 +187,14 @@ mod tests {
     use super::*;
 
     fn state() -> State {
-        State { spacing: 0, next: Timestamp(0), burst: 0, epoch: 0, taken: 0, sent_at: Timestamp(0) }
+        State {
+            spacing: 0,
+            next: Timestamp(0),
+            burst: (BURST, BURST),
+            epoch: 0,
+            taken: 0,
+            sent_at: Timestamp(0),
+        }
     }
 
     #[test]
