@@ -215,14 +215,8 @@ impl Round<'_> {
         let again = held.unit.restarts > 0;
         let was_well = held.settled.as_ref() == Some(process);
         let phase = if again && was_well { Phase::Failing } else { Phase::Starting };
-        let times = held.unit.restarts;
-        let note = if again {
-            format!("its process ended, and was restarted {times} times")
-        } else {
-            "it is not ready yet".into()
-        };
-        let note = Some(note);
-        self.say(&component.name, phase, note);
+        let note = if again { restarted(held.unit.restarts) } else { "it is not ready yet".to_owned() };
+        self.say(&component.name, phase, Some(note));
     }
 
     fn start(&mut self, component: &ComponentManifest, held: &HeldFacts, action: Action) {
@@ -305,7 +299,7 @@ impl Round<'_> {
         let phase = if was_well && restarts > 0 { Phase::Failing } else { Phase::Settling };
         let note = match restarts {
             0 => "it has only just started".to_owned(),
-            times => format!("its process ended, and was restarted {times} times"),
+            times => restarted(times),
         };
         self.say(&component.name, phase, Some(note));
     }
@@ -382,6 +376,11 @@ pub fn runs(component: &ComponentManifest, held: &HeldFacts) -> bool {
     component.unit.is_some()
         && held.unit.state == UnitState::Active
         && held.unit.started_with.as_ref() == Some(&component.process_digest())
+}
+
+fn restarted(times: u32) -> String {
+    let times = if times == 1 { "once".to_owned() } else { format!("{times} times") };
+    format!("its process ended, and was restarted {times}")
 }
 
 /// The first check that is not ok, in words.

@@ -125,7 +125,7 @@ fn waiting(blocked: &[castrum_blueprints::plan::Blocked], at: Timestamp) -> Stri
 
 fn finished(progress: Option<Progress>, debt: usize, code: u8) -> String {
     let word = match progress {
-        Some(Progress::Converged) => "everything is as declared".to_owned(),
+        Some(Progress::Converged) => "nothing is left to do".to_owned(),
         Some(Progress::Partial) => format!("{} set aside", counted(debt, "thing")),
         Some(Progress::Pending) => "something is still awaited".to_owned(),
         None => "it was stopped".to_owned(),
