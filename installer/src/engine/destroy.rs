@@ -16,7 +16,6 @@ use castrum_blueprints::event::What;
 use castrum_blueprints::names::{ResourcePath, Timestamp};
 use castrum_blueprints::observed::Observed;
 use castrum_blueprints::plan::{Plan, Progress, plan_destroy};
-use futures_util::FutureExt as _;
 use futures_util::StreamExt as _;
 
 use super::execute::{self, Effect};
@@ -115,9 +114,7 @@ impl Run<'_> {
                 () = engine.cancel.wait(), if !engine.cancel.is_set() => engine.events.say(What::Interrupted),
             }
         }
-        while let Some(Some(ended)) = self.jobs.next().now_or_never() {
-            effects.extend(self.take(ended, observed));
-        }
+        self.take_all(&mut effects, observed);
         for effect in effects {
             if let Effect::Removed(path, _) = effect {
                 observed.gone(&path);

@@ -329,9 +329,7 @@ impl<'e> Run<'e> {
             }
         }
         engine.clock.sleep_until(engine.clock.now().plus(GATHER_MS)).await;
-        while let Some(Some(ended)) = self.jobs.next().now_or_never() {
-            effects.extend(self.take(ended, observed));
-        }
+        self.take_all(&mut effects, observed);
         for effect in effects {
             apply(effect, observed, desired, engine.clock.now());
         }
@@ -349,6 +347,14 @@ impl<'e> Run<'e> {
     fn wake(&self, plan: &Plan) -> Timestamp {
         let heartbeat = self.engine.clock.now().plus(HEARTBEAT_MS);
         plan.wake_at.map_or(heartbeat, |at| at.min(heartbeat))
+    }
+
+    /// Takes in every step that has ended by now. Without tokio's budget, which would let only some hundred of them end
+    /// between two plans.
+    fn take_all(&mut self, effects: &mut Vec<Effect>, observed: &mut Observed) {
+        while let Some(Some(ended)) = tokio::task::unconstrained(self.jobs.next()).now_or_never() {
+            effects.extend(self.take(ended, observed));
+        }
     }
 
     /// Says how steps ended, and returns the effects of those that succeeded.
