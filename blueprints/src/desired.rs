@@ -11,7 +11,7 @@ use crate::names::{
 };
 use crate::render::{RenderError, Renderer};
 use crate::resource::{Abilities, ImageSpec, MachineSpec, NetworkSpec, ResourceSpec};
-use crate::stack::{Reach, Stack};
+use crate::stack::{Reach, ServicePort, Stack};
 
 /// The cluster as it shall be.
 #[derive(Debug, Clone)]
@@ -169,10 +169,7 @@ pub fn listening_ports(
     let agent = Port { number: AGENT_PORT, protocol: Protocol::Tcp };
     let mut listening = BTreeMap::new();
     for (name, group) in blueprint.groups.iter().filter(|(_, group)| group.site == *site) {
-        let components = stack.components.values().filter(|component| component.roles.contains(&group.role));
-        let ports = components.flat_map(|component| &component.ports);
-        let ports = ports.map(|port| Port { number: port.number, protocol: port.protocol }).chain([agent]);
-        let ports: BTreeSet<Port> = ports.collect();
+        let ports: BTreeSet<Port> = stack.ports(group.role).map(ServicePort::port).chain([agent]).collect();
         let paths = (1..=group.count).map(|ordinal| machine_path(site, &NodeName::of(name, ordinal)));
         listening.extend(paths.map(|path| (path, ports.clone())));
     }
@@ -222,12 +219,8 @@ fn machine_spec(
 
 /// The ports of a group's nodes that are reachable from outside: those of the stack and those that the group adds.
 fn outside_ports(stack: &Stack, group: &Group) -> Vec<Port> {
-    let of_stack = stack.components.values().filter(|c| c.roles.contains(&group.role)).flat_map(|c| &c.ports);
-    let mut ports: Vec<Port> = of_stack
-        .filter(|port| port.from == Reach::Outside)
-        .map(|port| Port { number: port.number, protocol: port.protocol })
-        .chain(group.open_ports.iter().copied())
-        .collect();
+    let of_stack = stack.ports(group.role).filter(|port| port.from == Reach::Outside).map(ServicePort::port);
+    let mut ports: Vec<Port> = of_stack.chain(group.open_ports.iter().copied()).collect();
     ports.sort_unstable();
     ports.dedup();
     ports

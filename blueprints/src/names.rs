@@ -171,10 +171,9 @@ impl Digest {
 
     /// The digest whose 32 raw bytes are given.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut digits = [0; 64];
         for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
-            pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+            pair.copy_from_slice(&hex_pair(byte));
         }
         Self(Arc::new(digits))
     }
@@ -420,11 +419,12 @@ impl Timestamp {
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    use fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-        write!(out, "{byte:02x}").expect("writing to a String does not fail");
-        out
-    })
+    bytes.iter().copied().flat_map(hex_pair).map(char::from).collect()
+}
+
+fn hex_pair(byte: u8) -> [u8; 2] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]
 }
 
 fn is_hex(text: &str) -> bool {

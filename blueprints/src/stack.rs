@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::blueprint::Protocol;
+use crate::blueprint::{Port, Protocol};
 use crate::manifest::{Assertion, Call};
 use crate::names::{ComponentName, Digest, Role};
 
@@ -290,7 +290,20 @@ pub struct StackError {
     pub findings: Vec<String>,
 }
 
+impl ServicePort {
+    /// The port itself.
+    pub fn port(&self) -> Port {
+        Port { number: self.number, protocol: self.protocol }
+    }
+}
+
 impl Stack {
+    /// The ports of all components that nodes of this role carry.
+    pub fn ports(&self, role: Role) -> impl Iterator<Item = &ServicePort> {
+        let carried = self.components.values().filter(move |component| component.roles.contains(&role));
+        carried.flat_map(|component| &component.ports)
+    }
+
     /// Reads and checks the files of a stack's folder.
     pub fn read(files: &StackFiles) -> Result<Self, StackError> {
         let fail = |finding: String| StackError { findings: vec![finding] };

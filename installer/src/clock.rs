@@ -1,6 +1,6 @@
 //! The system's clock.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use castrum_blueprints::names::Timestamp;
@@ -13,8 +13,7 @@ pub struct SystemClock;
 #[async_trait]
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+        castrum_provider::now()
     }
 
     async fn sleep_until(&self, at: Timestamp) {

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -160,6 +161,12 @@ fn nothing_is_made_without_consent_or_with_a_wrong_word() {
 
 #[test]
 fn who_stops_a_check_finds_everything_removed() {
+    for signal in [Signal::INT, Signal::TERM] {
+        stopped_by(signal);
+    }
+}
+
+fn stopped_by(signal: Signal) {
     let folder = folder(ELSEWHERE);
     let bin = folder.path().join("bin");
     let child = Command::new(env!("CARGO_BIN_EXE_castrum"))
@@ -179,7 +186,7 @@ fn who_stops_a_check_finds_everything_removed() {
         std::thread::sleep(Duration::from_millis(5));
     }
     let pid = rustix::process::Pid::from_child(&child);
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("a signal");
+    rustix::process::kill_process(pid, signal).expect("a signal");
     let output = child.wait_with_output().expect("it ends");
     assert_eq!(code(&output), Some(130), "{}", err(&output));
     assert!(!state().contains("machine") && !state().contains("network"), "{}", state());

@@ -7,9 +7,10 @@ use castrum_provider_sim::{Component, Lane, Latencies, Limit, Range, Settings};
 /// The limits of the EC2 API for one account in one region.
 ///
 /// From "Request throttling for the Amazon EC2 API", <https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html>:
-/// request buckets of 100 and 20 a second for calls that change nothing, 50 and 5 for calls that do, 5 and 2 for
-/// `RunInstances`, 100 and 5 for `TerminateInstances`. `RunInstances` also has a bucket of 1,000 machines and 2 a second;
-/// with one machine a call, that is the wider of the two.
+/// each call has a bucket of its own; those that change nothing have one of 100 and 20 a second (`DescribeHosts` is the
+/// example there). The others are assumed until they are read from an account: 50 and 5 for calls that change something,
+/// 5 and 2 for `RunInstances`, 100 and 5 for `TerminateInstances`. `RunInstances` also has a bucket of 1,000 machines and 2
+/// a second; with one machine a call, that is the wider of the two.
 pub fn ec2() -> BTreeMap<Lane, Limit> {
     let limit = |capacity, refill_per_second| Limit { capacity, refill_per_second };
     BTreeMap::from([
@@ -25,13 +26,15 @@ pub fn ec2_machines() -> BTreeMap<Lane, Limit> {
     BTreeMap::from([(Lane::Machine, Limit { capacity: 1_000, refill_per_second: 2.0 })])
 }
 
-/// A place in which a machine takes 30 s to be made, and its API has these limits.
-pub fn slow(buckets: BTreeMap<Lane, Limit>) -> Settings {
+/// A place in which everything takes its usual time, exactly; a machine takes `machine_ms` to be made, and the API has
+/// these limits.
+pub fn steady(machine_ms: u64, buckets: BTreeMap<Lane, Limit>) -> Settings {
     let exactly = Range::exactly;
     let latency = Latencies {
         observe: exactly(200),
+        image: exactly(0),
         network: exactly(1_000),
-        machine: exactly(30_000),
+        machine: exactly(machine_ms),
         remove: exactly(1_000),
         boot: exactly(10_000),
         enroll: exactly(1_500),
@@ -40,7 +43,7 @@ pub fn slow(buckets: BTreeMap<Lane, Limit>) -> Settings {
         publish: exactly(40),
         deliver: exactly(20),
         report: exactly(20),
-        ..Latencies::default()
+        power: exactly(500),
     };
     let component = Component {
         fetch: exactly(600),

@@ -31,6 +31,7 @@ pub struct Makespan {
 const MASTERS: u32 = 3;
 const LOOK: f64 = 0.2;
 const NETWORK: f64 = 1.0;
+const MACHINE_MS: u64 = 30_000;
 const MACHINE: f64 = 30.0;
 
 /// One component, so that nearly all that happens is the making of machines.
@@ -54,7 +55,7 @@ pub fn measure(machines: u32, buckets: BTreeMap<Lane, Limit>) -> Makespan {
     let limit = buckets.get(&Lane::Machine).copied();
     let mut makespan = Makespan::default();
     on_sim(async {
-        let rig = Rig::new(bare(machines), clouds::slow(buckets));
+        let rig = Rig::new(bare(machines), clouds::steady(MACHINE_MS, buckets));
         let begun = rig.world.now();
         let (outcome, heard) = rig.apply().await.expect("rendered");
         assert_eq!(outcome.progress, Some(Progress::Converged), "{:#?}", outcome.plan.debt);

@@ -5,17 +5,19 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::output;
 use crate::cancel::{Cancel, Canceller};
 
-/// The first Ctrl-C or SIGTERM asks the run to end; the second ends the process.
-pub(super) fn interruptible() -> (Cancel, tokio::task::JoinHandle<()>) {
+/// What a run says when it is asked to stop.
+pub(super) const STOPPING: &str =
+    "\nstopping: steps under way are finished, nothing new is begun; Ctrl-C again leaves at once\n";
+
+/// The first Ctrl-C or SIGTERM asks to stop, which is answered with `said`; the second asks to leave at once.
+pub(super) fn interruptible(said: &'static str) -> (Cancel, tokio::task::JoinHandle<()>) {
     let (canceller, cancel) = Cancel::new();
-    (cancel, tokio::spawn(interrupts(canceller)))
+    (cancel, tokio::spawn(interrupts(canceller, said)))
 }
 
-async fn interrupts(canceller: Canceller) {
+async fn interrupts(canceller: Canceller, mut said: &'static str) {
     let asked = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
     let (Ok(mut interrupt), Ok(mut terminate)) = asked else { return };
-    let mut said =
-        "\nstopping: steps under way are finished, nothing new is begun; Ctrl-C again leaves at once\n";
     loop {
         // Whatever runs us asks with the second signal; it means the same.
         tokio::select! {
@@ -38,7 +40,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_run_that_is_told_to_end_is_asked_to_stop_and_not_killed() {
-        let (cancel, listening) = interruptible();
+        let (cancel, listening) = interruptible(STOPPING);
         tokio::task::yield_now().await;
         kill_process(getpid(), Signal::TERM).expect("a signal for ourselves");
         tokio::time::timeout(Duration::from_secs(10), cancel.wait()).await.expect("it is heard");

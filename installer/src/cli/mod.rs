@@ -70,9 +70,8 @@ fn run(cli: &Cli) -> Result<u8, Fault> {
         }
         Command::Plan(args) => waiting(&args.blueprint.file, run::plan(args, global)),
         Command::Apply(args) => {
-            // A saved plan names its blueprint; one that cannot be read is the command's own to complain about.
-            let blueprint = run::saved_plan(&args.file).map_or_else(|_| args.file.clone(), |(path, _)| path);
-            waiting(&blueprint, run::apply(args, global))
+            let (blueprint, digest) = run::saved_plan(&args.file)?;
+            waiting(&blueprint, run::apply(args, (&blueprint, digest), global))
         }
         Command::Destroy(args) => waiting(&args.blueprint.file, run::destroy(args, global)),
         Command::Status(args) => waiting(&args.blueprint.file, look::status(args, global)),

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use super::args::{Format, Global, ProviderCheck};
 use super::context::Context;
 use super::fault::{Fault, code};
+use super::interrupt::interruptible;
 use super::output::{self, note, print, print_json};
 use super::places::{self, BUILT_IN, OpenError, Place};
 use super::run::ask;
@@ -219,11 +220,16 @@ pub(super) async fn check(args: &ProviderCheck, global: &Global) -> Result<u8, F
             print(&checked_line(outcome, &opts));
         }
     };
+    let (stop, _listening) =
+        interruptible("\nstopping: what was made is removed; Ctrl-C again leaves at once\n");
     let outcomes = tokio::select! {
         outcomes = suite.run(&mut tell) => Some(outcomes),
-        _ = tokio::signal::ctrl_c() => None,
+        () = stop.wait() => None,
     };
-    let swept = suite.sweep().await;
+    let swept = tokio::select! {
+        swept = suite.sweep() => swept,
+        () = stop.wait_for_force() => return Ok(code::INTERRUPTED),
+    };
     let Some(outcomes) = outcomes else {
         note("\nstopped; what was made is removed again\n");
         return swept.map(|()| code::INTERRUPTED).map_err(left_over);

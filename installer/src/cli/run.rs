@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::args::{Apply, Destroy, Format, Global, Plan as PlanArgs};
 use super::context::{Context, assumed_lock, cache, clock, fleet};
 use super::fault::{Fault, code};
-use super::interrupt::interruptible;
+use super::interrupt::{STOPPING, interruptible};
 use super::nobody::Nobody;
 use super::output::{self, print, print_json};
 use crate::cancel::Cancel;
@@ -167,10 +167,13 @@ pub(super) fn saved_plan(file: &Path) -> Result<(PathBuf, Option<Digest>), Fault
     }
 }
 
-/// `castrum apply`.
-pub(super) async fn apply(args: &Apply, global: &Global) -> Result<u8, Fault> {
-    let (blueprint, digest) = saved_plan(&args.file)?;
-    let context = Context::load(&blueprint)?;
+/// `castrum apply`, of a blueprint or of what a plan of it was kept as.
+pub(super) async fn apply(
+    args: &Apply,
+    (blueprint, digest): (&Path, Option<Digest>),
+    global: &Global,
+) -> Result<u8, Fault> {
+    let context = Context::load(blueprint)?;
     output::note(&context.warnings);
     let run = run_id();
     let _guard = guard(&context.project, &run, "apply")?;
@@ -241,7 +244,7 @@ impl Started {
         let sites = context.sites(&lock.cluster).await?;
         let desired = context.desired(&lock, &sites)?;
         let (fleet, clock) = (fleet(&lock.cluster, &sites, &trust)?, clock(&sites));
-        let (cancel, interrupts) = interruptible();
+        let (cancel, interrupts) = interruptible(STOPPING);
         let project: Arc<dyn ProjectPort> = Arc::new(TrustedProject { trust, project: Arc::clone(project) });
         let engine = Engine { sites, fleet, clock, project, events, cancel };
         Ok(Self { engine, desired, lock, _interrupts: interrupts })
@@ -290,7 +293,7 @@ pub(super) async fn destroy(args: &Destroy, global: &Global) -> Result<u8, Fault
     let clock = clock(&sites);
     let events = events(&context, &clock, &run, global)?;
     events.say(What::RunStarted { verb: "destroy".to_owned(), cluster: lock.cluster.clone() });
-    let (cancel, _interrupts) = interruptible();
+    let (cancel, _interrupts) = interruptible(STOPPING);
     let engine = Engine { sites, fleet: Arc::new(Nobody), clock, project: Arc::new(Nobody), events, cancel };
     let forced = engine.cancel.clone();
     let outcome = tokio::select! {

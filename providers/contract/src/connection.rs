@@ -10,12 +10,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 
-use crate::lines::{LINE_LIMIT, LineError, next_line};
+use crate::lines::{LINE_LIMIT, LineError, next_line, write_lines};
 use crate::veil::Veil;
 use crate::wire::{self, CONTRACT_VERSION, Hello, Refusal, Verb, Welcome, place_of};
 use crate::{Failure, FailureClass};
@@ -69,6 +69,7 @@ pub(crate) struct Connection {
     shared: Arc<Shared>,
     outbox: UnboundedSender<String>,
     next: AtomicU64,
+    over: watch::Receiver<bool>,
     tasks: [AbortHandle; 2],
 }
 
@@ -142,10 +143,11 @@ pub(crate) async fn greet(
         state: Mutex::new(State { pending: BTreeMap::new(), ended: None, heard: Instant::now() }),
         kill: Notify::new(),
     });
-    let reading = tokio::spawn(read_lines(reader, line.peer, Arc::clone(&shared)));
+    let (tell_over, over) = watch::channel(false);
+    let reading = tokio::spawn(read_lines(reader, line.peer, Arc::clone(&shared), tell_over));
     let writing = tokio::spawn(write_lines(line.writer, lines));
     let tasks = [reading.abort_handle(), writing.abort_handle()];
-    Ok(Greeted { connection: Connection { shared, outbox, next: AtomicU64::new(1), tasks }, welcome })
+    Ok(Greeted { connection: Connection { shared, outbox, next: AtomicU64::new(1), over, tasks }, welcome })
 }
 
 enum First {
@@ -190,20 +192,11 @@ impl Told {
     }
 }
 
-async fn write_lines(mut writer: Box<dyn AsyncWrite + Send + Unpin>, mut lines: UnboundedReceiver<String>) {
-    while let Some(line) = lines.recv().await {
-        // Whoever cannot be written to is found to have ended by the reader.
-        let written = writer.write_all(line.as_bytes()).await;
-        if written.is_err() || writer.flush().await.is_err() {
-            return;
-        }
-    }
-}
-
 async fn read_lines(
     mut reader: BufReader<Box<dyn AsyncRead + Send + Unpin>>,
     mut peer: Box<dyn Peer>,
     shared: Arc<Shared>,
+    over: watch::Sender<bool>,
 ) {
     let mut line = Vec::new();
     let breach = loop {
@@ -235,6 +228,7 @@ async fn read_lines(
         state.ended = Some(failure.clone());
         std::mem::take(&mut state.pending)
     };
+    over.send_replace(true);
     for answer in pending.into_values() {
         let _ = answer.send(Err(failure.clone()));
     }
@@ -281,15 +275,16 @@ impl Connection {
         self.shared.kill.notify_one();
     }
 
+    /// Waits until nothing more will come, at most so long. Whether it is so.
+    pub(crate) async fn over(&self, limit: Duration) -> bool {
+        let mut over = self.over.clone();
+        timeout(limit, over.wait_for(|over| *over)).await.is_ok()
+    }
+
     /// Asks for the end, and waits for it as long as `limit`.
     pub(crate) async fn shutdown(&self, limit: Duration) {
         let _ = self.outbox.send(wire::shutdown());
-        let gone = async {
-            while self.ended().is_none() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        if timeout(limit, gone).await.is_err() {
+        if !self.over(limit).await {
             self.kill();
         }
     }

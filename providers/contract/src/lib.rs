@@ -18,9 +18,10 @@ mod veil;
 mod wire;
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
-use castrum_blueprints::names::{ClusterId, ResourcePath};
+use castrum_blueprints::names::{ClusterId, ResourcePath, Timestamp};
 
 pub use connection::{Line, Peer, Told};
 pub use executable::{EXECUTABLE_PREFIX, Executable};
@@ -90,6 +91,12 @@ pub trait Power: Send + Sync {
 pub const CLUSTER_LABEL: &str = "castrum-cluster";
 /// The label that says which resource of the cluster it is.
 pub const RESOURCE_LABEL: &str = "castrum-resource";
+
+/// The time by this machine's clock, as it is written down beside what is made and seen.
+pub fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
 
 /// The key under which a create of `path` is the same create, however often it is sent.
 ///

@@ -2,7 +2,8 @@
 
 use std::io;
 
-use tokio::io::{AsyncBufRead, AsyncBufReadExt as _};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::mpsc::UnboundedReceiver;
 
 /// The longest line of the protocol, in bytes.
 pub const LINE_LIMIT: usize = 16 * 1024 * 1024;
@@ -38,6 +39,17 @@ pub(crate) async fn next_line(
         reader.consume(end.map_or(taken, |end| end + 1));
         if end.is_some() {
             return Ok(Some(std::mem::take(line)));
+        }
+    }
+}
+
+/// Writes lines as they come, until nobody sends or nobody takes them any more: whoever cannot be written to is found to
+/// have ended by whoever reads.
+pub(crate) async fn write_lines(mut writer: impl AsyncWrite + Unpin, mut lines: UnboundedReceiver<String>) {
+    while let Some(line) = lines.recv().await {
+        let written = writer.write_all(line.as_bytes()).await;
+        if written.is_err() || writer.flush().await.is_err() {
+            return;
         }
     }
 }

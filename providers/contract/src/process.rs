@@ -7,20 +7,20 @@
 //! ```
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use castrum_blueprints::names::{ResourcePath, Timestamp};
+use castrum_blueprints::names::ResourcePath;
 use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use crate::connection::{Connection, Line, Told, greet};
 use crate::veil::Veil;
 use crate::wire::{Hello, Verb, WireObservation, WireWanted, place_of};
 use crate::{
     Abilities, Blind, Ensured, Failure, FailureClass, Observation, Power, PowerState, Provider, Removed,
-    Wanted,
+    Wanted, now,
 };
 
 /// How a process that serves a provider is begun.
@@ -104,12 +104,7 @@ impl ProcessProvider {
         let connection = self.life.lock().await.connection.clone();
         if let Some(connection) = connection {
             connection.kill();
-            let gone = async {
-                while connection.ended().is_none() {
-                    tokio::time::sleep(Duration::from_millis(1)).await;
-                }
-            };
-            let _ = timeout(LEAVING, gone).await;
+            connection.over(LEAVING).await;
         }
     }
 
@@ -186,11 +181,6 @@ impl ProcessProvider {
         }
         Ok(look)
     }
-}
-
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[async_trait]

@@ -14,12 +14,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::io::{AsyncRead, AsyncWrite, BufReader};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
-use crate::lines::{LINE_LIMIT, LineError, next_line};
+use crate::lines::{LINE_LIMIT, LineError, next_line, write_lines};
 use crate::wire::{
     self, CONTRACT_VERSION, Hello, Verb, Welcome, WireAbilities, WireObservation, WireWanted, place_of,
 };
@@ -99,15 +99,6 @@ where
     // Whoever does not read the last answers does not keep us.
     let _ = timeout(FLUSH, writing).await;
     ended
-}
-
-async fn write_lines(mut writer: impl AsyncWrite + Unpin, mut lines: UnboundedReceiver<String>) {
-    while let Some(line) = lines.recv().await {
-        let written = writer.write_all(line.as_bytes()).await;
-        if written.is_err() || writer.flush().await.is_err() {
-            return;
-        }
-    }
 }
 
 async fn greet_and_serve<P, F>(

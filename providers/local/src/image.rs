@@ -128,7 +128,7 @@ pub(crate) fn ensure_resource(
         path: wanted.path.clone(),
         spec: wanted.spec.clone(),
         generation: wanted.generation,
-        created_at: old.as_ref().map_or_else(crate::machine::now, |old| old.created_at),
+        created_at: old.as_ref().map_or_else(castrum_provider::now, |old| old.created_at),
         complete: true,
         made: Made::Image { digest: recipe.digest() },
     };

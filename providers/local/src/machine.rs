@@ -4,10 +4,9 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use castrum_blueprints::names::{Digest, ResourceKind, ResourcePath, Timestamp};
-use castrum_provider::{Change, MachineSpec, Removed, ResourceSpec, Wanted};
+use castrum_blueprints::names::{Digest, ResourceKind, ResourcePath};
+use castrum_provider::{Change, MachineSpec, Removed, ResourceSpec, Wanted, now};
 
 use crate::LocalOptions;
 use crate::cgroup::Cgroup;
@@ -103,12 +102,6 @@ pub(crate) fn init(cgroup: &Cgroup, dir: &Path) -> Option<Process> {
     let noted: Option<Process> =
         fs::read(dir.join("init.json")).ok().and_then(|text| serde_json::from_slice(&text).ok());
     noted.filter(|process| process.is_alive() && cgroup.holds(*process)).or_else(|| cgroup.init())
-}
-
-/// The current time, for records.
-pub(crate) fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// That `path` is no machine, as an error.

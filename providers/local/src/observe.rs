@@ -13,7 +13,7 @@ use crate::cgroup::{self, Cgroup};
 use crate::error::LocalError;
 use crate::ip::{self, Link};
 use crate::store::{Made, Record, Store, cluster_dir};
-use crate::{image, machine, network, power};
+use crate::{image, network, power};
 
 /// The kinds that exist here.
 pub(crate) const KINDS: [ResourceKind; 3] =
@@ -21,7 +21,7 @@ pub(crate) const KINDS: [ResourceKind; 3] =
 
 /// Everything of the site that is seen now.
 pub(crate) fn observe(store: &Store, options: &LocalOptions) -> Observation {
-    let mut observation = Observation { taken_at: machine::now(), ..Observation::default() };
+    let mut observation = Observation { taken_at: castrum_provider::now(), ..Observation::default() };
     let links = match ip::links() {
         Ok(links) => links,
         Err(error) => {
@@ -148,7 +148,7 @@ fn look(
         address: None,
         public_address: None,
         power: PowerState::Unknown,
-        created_at: machine::now(),
+        created_at: castrum_provider::now(),
         incarnation: "unknown".to_owned(),
     });
     Ok(Some(ResourceSeen {

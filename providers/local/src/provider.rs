@@ -121,7 +121,7 @@ impl Provider for Local {
         let looked = self.blocking(|inner| Ok(observe::observe(&inner.store, &inner.options))).await;
         looked.unwrap_or_else(|failure| Observation {
             blind: vec![Blind { site: self.inner.store.site.clone(), kind: None, reason: failure.message }],
-            taken_at: machine::now(),
+            taken_at: castrum_provider::now(),
             ..Observation::default()
         })
     }

@@ -1,14 +1,13 @@
 //! The contract's verbs over machines that exist already. A machine is not made but claimed, not destroyed but released.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::SystemTime;
 
 use async_trait::async_trait;
 use castrum_blueprints::blueprint::{ExistingMachine, Port};
 use castrum_blueprints::names::{ClusterId, Digest, ResourceKind, ResourcePath, SiteName, Timestamp};
 use castrum_provider::{
     Abilities, Change, Ensured, Failure, FailureClass, MachineSeen, MachineSpec, Observation, PowerState,
-    Provider, Removed, ResourceSeen, ResourceSpec, Wanted,
+    Provider, Removed, ResourceSeen, ResourceSpec, Wanted, now,
 };
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
@@ -283,9 +282,4 @@ fn unseen(
             incarnation: String::new(),
         }),
     }
-}
-
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

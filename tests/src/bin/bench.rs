@@ -13,7 +13,7 @@ use std::sync::Arc;
 use castrum_blueprints::names::{ComponentName, NodeName, Role, Timestamp};
 use castrum_blueprints::observed::Observed;
 use castrum_blueprints::plan::{Progress, foresee, plan};
-use castrum_provider_sim::{Component, Latencies, Range, Settings};
+use castrum_provider_sim::{Component, Latencies, Settings};
 use castrum_tests::camp;
 use castrum_tests::clouds;
 use castrum_tests::cluster::Cluster;
@@ -251,30 +251,8 @@ fn making(machines: u32) -> Measured {
 
 /// How long a cluster takes to be healthy, beside the longest chain of delays that it cannot do without.
 fn booting(nodes: u32) -> Measured {
-    let exactly = Range::exactly;
-    let latency = Latencies {
-        observe: exactly(200),
-        image: exactly(0),
-        network: exactly(1_000),
-        machine: exactly(4_000),
-        remove: exactly(1_000),
-        power: exactly(500),
-        boot: exactly(10_000),
-        enroll: exactly(1_500),
-        join: exactly(800),
-        fill: exactly(500),
-        publish: exactly(40),
-        deliver: exactly(20),
-        report: exactly(20),
-    };
-    let component = Component {
-        fetch: exactly(600),
-        start: exactly(1_000),
-        check: exactly(500),
-        join: exactly(700),
-        ..Component::default()
-    };
-    let settings = Settings { latency, component: component.clone(), ..Settings::default() };
+    let settings = clouds::steady(4_000, BTreeMap::new());
+    let (latency, component) = (settings.latency, settings.component.clone());
     let mut taken = 0;
     on_sim(async {
         let rig = Rig::new(cluster(nodes), settings);
