@@ -39,7 +39,7 @@ struct End {
 impl Scenario {
     /// All nodes have the same pace, so that many entries of the journal are of the same instant.
     fn settings() -> Settings {
-        Settings { seed: 3, ..clouds::slow(BTreeMap::new()) }
+        Settings { seed: 3, ..clouds::steady(30_000, BTreeMap::new()) }
     }
 
     async fn rig(&self) -> Rig {
@@ -288,7 +288,7 @@ fn half_of_all_calls_may_fail() {
 #[test]
 fn a_throttled_place_is_waited_for_and_nothing_fails_of_it() {
     on_sim(async {
-        let rig = Rig::new(small(56), clouds::slow(clouds::ec2()));
+        let rig = Rig::new(small(56), clouds::steady(30_000, clouds::ec2()));
         let (outcome, heard) = rig.apply().await.expect("rendered");
         assert_eq!((outcome.progress, heard.failures()), (Some(Progress::Converged), 0));
         assert_whole(&rig);
