@@ -10,7 +10,7 @@ use crate::names::{
     ClusterId, ClusterName, ComponentName, GroupName, NodeName, ResourceKind, ResourcePath, Role, SiteName,
 };
 use crate::render::{RenderError, Renderer};
-use crate::resource::{Abilities, ImageSpec, MachineSpec, NetworkSpec, ResourceSpec};
+use crate::resource::{Abilities, Attachments, ImageSpec, MachineSpec, NetworkSpec, ResourceSpec};
 use crate::stack::{Reach, ServicePort, Stack};
 
 /// The cluster as it shall be.
@@ -214,6 +214,7 @@ fn machine_spec(
         image,
         open_ports,
         existing: group.machines.get(index).cloned(),
+        attached: Attachments::default(),
     }
 }
 

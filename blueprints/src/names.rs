@@ -303,12 +303,12 @@ pub enum ResourceKind {
     Image,
     /// A private network.
     Network,
+    /// A public address.
+    Address,
     /// A subnet of a network.
     Subnet,
     /// A set of packet filter rules.
     Firewall,
-    /// A public address.
-    Address,
     /// An SSH public key known to the place.
     Key,
     /// A placement group.
@@ -326,9 +326,9 @@ impl ResourceKind {
     pub const ALL: [Self; 10] = [
         Self::Image,
         Self::Network,
+        Self::Address,
         Self::Subnet,
         Self::Firewall,
-        Self::Address,
         Self::Key,
         Self::Placement,
         Self::Volume,

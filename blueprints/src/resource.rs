@@ -1,5 +1,6 @@
 //! Resources of a place: what is wanted of them and what was seen of them.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -8,7 +9,7 @@ use crate::blueprint::{Disk, ExistingMachine, Port, Size};
 use crate::names::{Digest, NodeName, ResourceKind, ResourcePath, Role, SiteName, Timestamp};
 
 /// What a place can do, as data for the planner.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Abilities {
     /// The provider's name.
     pub provider: String,
@@ -21,9 +22,12 @@ pub struct Abilities {
     /// For how many milliseconds a look may miss what was made or removed; 0 where each look shows the present.
     #[serde(default)]
     pub stale_ms: u64,
+    /// Whether machines start from images of the place's own, which are looked up once and pinned.
+    #[serde(default)]
+    pub image_names: bool,
 }
 
-/// The properties of one resource, by kind. Kinds that no provider here makes yet have no spec.
+/// The properties of one resource, by kind.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum ResourceSpec {
@@ -31,9 +35,26 @@ pub enum ResourceSpec {
     Image(ImageSpec),
     /// A private network.
     Network(NetworkSpec),
+    /// A public address.
+    Address(AddressSpec),
+    /// A subnet of the network.
+    Subnet(SubnetSpec),
+    /// A set of packet filter rules.
+    Firewall(FirewallSpec),
+    /// An SSH public key.
+    Key(KeySpec),
+    /// A placement group.
+    Placement(PlacementSpec),
+    /// A block volume.
+    Volume(VolumeSpec),
+    /// A load balancer.
+    LoadBalancer(LoadBalancerSpec),
     /// A machine.
     Machine(Box<MachineSpec>),
 }
+
+/// The name of a resource that another one of the same site needs, with its kind.
+pub type Need<'a> = (ResourceKind, &'a str);
 
 impl ResourceSpec {
     /// What kind of resource this is.
@@ -41,7 +62,26 @@ impl ResourceSpec {
         match self {
             Self::Image(_) => ResourceKind::Image,
             Self::Network(_) => ResourceKind::Network,
+            Self::Address(_) => ResourceKind::Address,
+            Self::Subnet(_) => ResourceKind::Subnet,
+            Self::Firewall(_) => ResourceKind::Firewall,
+            Self::Key(_) => ResourceKind::Key,
+            Self::Placement(_) => ResourceKind::Placement,
+            Self::Volume(_) => ResourceKind::Volume,
+            Self::LoadBalancer(_) => ResourceKind::LoadBalancer,
             Self::Machine(_) => ResourceKind::Machine,
+        }
+    }
+
+    /// The resources of the same site that must be ready first, by their names in this spec.
+    pub fn needs(&self) -> Vec<Need<'_>> {
+        match self {
+            Self::Image(_) | Self::Network(_) | Self::Address(_) => Vec::new(),
+            Self::Key(_) | Self::Placement(_) | Self::Volume(_) => Vec::new(),
+            Self::Subnet(spec) => spec.needs(),
+            Self::Firewall(spec) => spec.needs(),
+            Self::LoadBalancer(spec) => spec.needs(),
+            Self::Machine(spec) => spec.attached.needs().collect(),
         }
     }
 
@@ -67,6 +107,187 @@ pub struct NetworkSpec {
     pub cidr: Option<String>,
 }
 
+/// A public address that stays while what it belongs to is stopped or replaced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddressSpec {
+    /// What it is for, in a few words.
+    pub purpose: String,
+}
+
+/// A subnet of the network, in one zone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubnetSpec {
+    /// The network that it is a part of.
+    pub network: String,
+    /// The zone.
+    pub zone: String,
+    /// How it reaches the world.
+    pub exit: Exit,
+    /// The public address of the gateway in this subnet, through which subnets without addresses of their own go out.
+    pub gateway: Option<String>,
+}
+
+/// How a subnet reaches the world.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Exit {
+    /// Machines have public addresses, and are reached by them.
+    Direct,
+    /// Machines go out through the gateway of this subnet, and are not reached from outside.
+    Through(String),
+}
+
+impl SubnetSpec {
+    fn needs(&self) -> Vec<Need<'_>> {
+        let mut needs = vec![(ResourceKind::Network, self.network.as_str())];
+        needs.extend(self.gateway.iter().map(|address| (ResourceKind::Address, address.as_str())));
+        if let Exit::Through(subnet) = &self.exit {
+            needs.push((ResourceKind::Subnet, subnet));
+        }
+        needs
+    }
+}
+
+/// A set of packet filter rules for machines that carry it. What no rule lets in stays out; everything may go out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirewallSpec {
+    /// The network whose machines carry it.
+    pub network: String,
+    /// What it is for, in a few words.
+    pub purpose: String,
+    /// What is let in; sorted, each rule once.
+    pub rules: Vec<FirewallRule>,
+}
+
+impl FirewallSpec {
+    fn needs(&self) -> Vec<Need<'_>> {
+        let others: BTreeSet<&str> = self.rules.iter().filter_map(|rule| rule.from.firewall()).collect();
+        let others = others.into_iter().map(|name| (ResourceKind::Firewall, name));
+        others.chain([(ResourceKind::Network, self.network.as_str())]).collect()
+    }
+}
+
+/// Lets a port in.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct FirewallRule {
+    /// The port.
+    pub port: Port,
+    /// From where.
+    pub from: Zone,
+}
+
+/// Where packets come from.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Zone {
+    /// Machines that carry the very firewall that the rule is in.
+    Own,
+    /// Machines and load balancers that carry the named firewall.
+    Firewall(String),
+    /// Those who run the cluster, and the installer: ranges that the site's settings name.
+    Admin,
+    /// Everybody.
+    World,
+}
+
+impl Zone {
+    fn firewall(&self) -> Option<&str> {
+        match self {
+            Self::Firewall(name) => Some(name),
+            Self::Own | Self::Admin | Self::World => None,
+        }
+    }
+}
+
+/// An SSH public key that machines let in beside what their boot data says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeySpec {
+    /// The public key line.
+    pub public_key: String,
+}
+
+/// A placement group: its machines stand on hardware of their own each.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlacementSpec {
+    /// What it is for, in a few words.
+    pub purpose: String,
+}
+
+/// A block volume that outlives the machine it is attached to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeSpec {
+    /// The zone; its machine's.
+    pub zone: String,
+    /// Size in GiB.
+    pub size_gib: u64,
+}
+
+/// A load balancer for TCP and UDP, which machines register with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadBalancerSpec {
+    /// The network of its machines.
+    pub network: String,
+    /// What it is for, in a few words.
+    pub purpose: String,
+    /// The subnets that it stands in, one a zone.
+    pub subnets: Vec<String>,
+    /// The firewalls that it carries.
+    pub firewalls: Vec<String>,
+    /// The ports that it hands on, each to the same port of its machines.
+    pub ports: Vec<Port>,
+}
+
+impl LoadBalancerSpec {
+    fn needs(&self) -> Vec<Need<'_>> {
+        let subnets = self.subnets.iter().map(|name| (ResourceKind::Subnet, name.as_str()));
+        let firewalls = self.firewalls.iter().map(|name| (ResourceKind::Firewall, name.as_str()));
+        subnets.chain(firewalls).chain([(ResourceKind::Network, self.network.as_str())]).collect()
+    }
+}
+
+/// What a machine is attached to, by the names of resources of the same site. Empty where the place has no such kinds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachments {
+    /// The subnet that it is in.
+    pub subnet: Option<String>,
+    /// The firewalls that it carries.
+    pub firewalls: Vec<String>,
+    /// The public address that it keeps.
+    pub address: Option<String>,
+    /// The SSH key that it lets in.
+    pub key: Option<String>,
+    /// The placement group that it is in.
+    pub placement: Option<String>,
+    /// The volumes for its further disks, in their order.
+    pub volumes: Vec<String>,
+    /// The load balancers that hand on to it.
+    pub balancers: Vec<String>,
+}
+
+impl Attachments {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn needs(&self) -> impl Iterator<Item = Need<'_>> {
+        let single = [
+            (ResourceKind::Subnet, &self.subnet),
+            (ResourceKind::Address, &self.address),
+            (ResourceKind::Key, &self.key),
+            (ResourceKind::Placement, &self.placement),
+        ];
+        let single = single.into_iter().filter_map(|(kind, name)| Some((kind, name.as_deref()?)));
+        let several = [
+            (ResourceKind::Firewall, &self.firewalls),
+            (ResourceKind::Volume, &self.volumes),
+            (ResourceKind::LoadBalancer, &self.balancers),
+        ];
+        let several =
+            several.into_iter().flat_map(|(kind, names)| names.iter().map(move |name| (kind, name.as_str())));
+        single.chain(several)
+    }
+}
+
 /// A machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MachineSpec {
@@ -80,12 +301,15 @@ pub struct MachineSpec {
     pub disks: Vec<Disk>,
     /// The zone it is in.
     pub zone: Option<String>,
-    /// The image it starts from; the name of an image resource of the same site.
+    /// The image it starts from: the name of an image resource of the same site, or the place's own id of one.
     pub image: Option<String>,
     /// Ports reachable from outside the cluster.
     pub open_ports: Vec<Port>,
     /// The machine itself, where it exists already.
     pub existing: Option<ExistingMachine>,
+    /// What it is attached to.
+    #[serde(default, skip_serializing_if = "Attachments::is_empty")]
+    pub attached: Attachments,
 }
 
 /// One resource as it was seen.

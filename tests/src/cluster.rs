@@ -98,7 +98,7 @@ impl Cluster {
             kinds: vec![ResourceKind::Network, ResourceKind::Machine],
             boot_data: true,
             power: true,
-            stale_ms: 0,
+            ..Abilities::default()
         };
         let abilities = BTreeMap::from([(site(), abilities)]);
         resolve(&self.blueprint, &self.stack, lock, &abilities).expect("the cluster can be resolved")

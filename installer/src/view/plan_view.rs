@@ -193,9 +193,7 @@ fn resource(ensure: &EnsureStep) -> (What, String) {
             );
             (What::Machine(has), name)
         }
-        ResourceSpec::Image(_) | ResourceSpec::Network(_) => {
-            (What::Resource(format!("{} in {}", path.kind, path.site)), name)
-        }
+        _ => (What::Resource(format!("{} in {}", path.kind, path.site)), name),
     }
 }
 

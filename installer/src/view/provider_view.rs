@@ -106,8 +106,13 @@ mod tests {
     #[test]
     fn a_provider_that_does_not_say_what_it_can_do_is_listed_with_the_reason() {
         let kinds = vec![ResourceKind::Network, ResourceKind::Machine];
-        let abilities =
-            Abilities { provider: "sim".to_owned(), kinds, boot_data: true, power: false, stale_ms: 0 };
+        let abilities = Abilities {
+            provider: "sim".to_owned(),
+            kinds,
+            boot_data: true,
+            power: false,
+            ..Abilities::default()
+        };
         let failure = Failure::new(FailureClass::Invalid, "no \u{1b}[31mregion");
         let listed = [
             Listed {

@@ -29,8 +29,9 @@ pub use failure::{Failure, FailureClass};
 pub use fleet::{Clock, Enrollment, Fleet, News, Publication, Reach};
 pub use process::{Deadlines, Launch, ProcessProvider};
 pub use resource::{
-    Abilities, Blind, BootData, Change, Ensured, ImageSpec, MachineSeen, MachineSpec, NetworkSpec,
-    Observation, PowerState, Removed, ResourceSeen, ResourceSpec, Wanted,
+    Abilities, AddressSpec, Attachments, Blind, BootData, Change, Ensured, Exit, FirewallRule, FirewallSpec,
+    ImageSpec, KeySpec, LoadBalancerSpec, MachineSeen, MachineSpec, NetworkSpec, Observation, PlacementSpec,
+    PowerState, Removed, ResourceSeen, ResourceSpec, SubnetSpec, VolumeSpec, Wanted, Zone,
 };
 pub use serve::{About, ServeError, run, serve};
 pub use wire::{CONTRACT_VERSION, Hello};
@@ -60,6 +61,11 @@ pub trait Provider: Send + Sync {
         None
     }
 
+    /// Looking up images by name, where machines start from images of the place's own.
+    fn images(&self) -> Option<&dyn Images> {
+        None
+    }
+
     /// The nodes themselves, where they live in this process.
     fn fleet(&self) -> Option<Arc<dyn Fleet>> {
         None
@@ -85,6 +91,13 @@ pub trait Power: Send + Sync {
     async fn set(&self, machine: &ResourcePath, wanted: PowerState) -> Result<(), Failure>;
     /// Takes the power away at once, as pulling the plug does.
     async fn kill(&self, machine: &ResourcePath) -> Result<(), Failure>;
+}
+
+/// The images of a place.
+#[async_trait]
+pub trait Images: Send + Sync {
+    /// The id of the newest image of a release, as in `debian-12`, to be pinned: it is asked for once in a cluster's life.
+    async fn find(&self, release: &str) -> Result<String, Failure>;
 }
 
 /// The value of the label that says which cluster a resource belongs to.

@@ -19,8 +19,8 @@ use crate::connection::{Connection, Line, Told, greet};
 use crate::veil::Veil;
 use crate::wire::{Hello, Verb, WireObservation, WireWanted, place_of};
 use crate::{
-    Abilities, Blind, Ensured, Failure, FailureClass, Observation, Power, PowerState, Provider, Removed,
-    Wanted, now,
+    Abilities, Blind, Ensured, Failure, FailureClass, Images, Observation, Power, PowerState, Provider,
+    Removed, Wanted, now,
 };
 
 /// How a process that serves a provider is begun.
@@ -223,6 +223,10 @@ impl Provider for ProcessProvider {
         self.abilities.power.then_some(self)
     }
 
+    fn images(&self) -> Option<&dyn Images> {
+        self.abilities.image_names.then_some(self)
+    }
+
     async fn preflight(&self) -> Vec<Failure> {
         let found: Result<Vec<Failure>, Failure> =
             self.call((Verb::Preflight, "preflight"), self.deadlines.look).await;
@@ -230,6 +234,14 @@ impl Provider for ProcessProvider {
             Ok(found) => found.into_iter().map(|failure| self.told.cleaned(failure)).collect(),
             Err(failure) => vec![failure],
         }
+    }
+}
+
+#[async_trait]
+impl Images for ProcessProvider {
+    async fn find(&self, release: &str) -> Result<String, Failure> {
+        let verb = Verb::FindImage { release: release.to_owned() };
+        self.call((verb, "find-image"), self.deadlines.look).await
     }
 }
 

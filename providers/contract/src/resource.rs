@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 
 use castrum_blueprints::names::{ResourcePath, Timestamp};
 pub use castrum_blueprints::resource::{
-    Abilities, Blind, ImageSpec, MachineSeen, MachineSpec, NetworkSpec, PowerState, ResourceSeen,
-    ResourceSpec,
+    Abilities, AddressSpec, Attachments, Blind, Exit, FirewallRule, FirewallSpec, ImageSpec, KeySpec,
+    LoadBalancerSpec, MachineSeen, MachineSpec, NetworkSpec, PlacementSpec, PowerState, ResourceSeen,
+    ResourceSpec, SubnetSpec, VolumeSpec, Zone,
 };
 use serde::{Deserialize, Serialize};
 

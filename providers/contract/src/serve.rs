@@ -23,7 +23,7 @@ use crate::lines::{LINE_LIMIT, LineError, next_line, write_lines};
 use crate::wire::{
     self, CONTRACT_VERSION, Hello, Verb, Welcome, WireAbilities, WireObservation, WireWanted, place_of,
 };
-use crate::{Failure, FailureClass, Power, Provider};
+use crate::{Failure, FailureClass, Images, Power, Provider};
 
 /// Who serves.
 #[derive(Debug, Clone, Copy)]
@@ -262,6 +262,7 @@ async fn perform(provider: &impl Provider, verb: Verb) -> Result<Value, Failure>
         Verb::PowerSet { machine, power: wanted } => value(power(provider)?.set(&machine, wanted).await?),
         Verb::PowerKill { machine } => value(power(provider)?.kill(&machine).await?),
         Verb::Preflight => value(provider.preflight().await),
+        Verb::FindImage { release } => value(images(provider)?.find(&release).await?),
         Verb::Unknown => Err(Failure::new(FailureClass::Unsupported, "the verb is not known")),
     }
 }
@@ -277,6 +278,11 @@ async fn ensure(provider: &impl Provider, wanted: WireWanted) -> Result<crate::E
 fn power(provider: &impl Provider) -> Result<&dyn Power, Failure> {
     let none = || Failure::new(FailureClass::Unsupported, "this place has no power control");
     provider.power().ok_or_else(none)
+}
+
+fn images(provider: &impl Provider) -> Result<&dyn Images, Failure> {
+    let none = || Failure::new(FailureClass::Unsupported, "this place has no images to look up");
+    provider.images().ok_or_else(none)
 }
 
 fn value(answer: impl Serialize) -> Result<Value, Failure> {

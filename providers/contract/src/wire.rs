@@ -61,6 +61,13 @@ pub(crate) struct WireAbilities {
     power: bool,
     #[serde(default, skip_serializing_if = "is_zero")]
     stale_ms: u64,
+    #[serde(default, skip_serializing_if = "is_false")]
+    image_names: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
@@ -71,8 +78,8 @@ fn is_zero(millis: &u64) -> bool {
 impl WireAbilities {
     pub(crate) fn of(abilities: &Abilities) -> Self {
         let kinds = abilities.kinds.iter().map(|kind| kind.as_str().to_owned()).collect();
-        let Abilities { boot_data, power, stale_ms, .. } = *abilities;
-        Self { kinds, boot_data, power, stale_ms }
+        let Abilities { boot_data, power, stale_ms, image_names, .. } = *abilities;
+        Self { kinds, boot_data, power, stale_ms, image_names }
     }
 
     /// Kinds that are not known here are left out: nothing here could ask for them.
@@ -84,6 +91,7 @@ impl WireAbilities {
             boot_data: self.boot_data,
             power: self.power,
             stale_ms: self.stale_ms,
+            image_names: self.image_names,
         }
     }
 }
@@ -110,6 +118,9 @@ pub(crate) enum Verb {
         machine: ResourcePath,
     },
     Preflight,
+    FindImage {
+        release: String,
+    },
     #[serde(other)]
     Unknown,
 }

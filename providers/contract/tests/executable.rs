@@ -21,7 +21,13 @@ struct Empty;
 impl Provider for Empty {
     fn abilities(&self) -> Abilities {
         let kinds = vec![ResourceKind::Network];
-        Abilities { provider: "empty".to_owned(), kinds, boot_data: false, power: false, stale_ms: 0 }
+        Abilities {
+            provider: "empty".to_owned(),
+            kinds,
+            boot_data: false,
+            power: false,
+            ..Abilities::default()
+        }
     }
 
     async fn observe(&self) -> Observation {

@@ -25,6 +25,8 @@ pub(crate) enum LocalError {
     Invalid { what: String, hint: String },
     #[error("{what}")]
     NotReady { what: String },
+    #[error("provider `local` makes no {kind}")]
+    Unsupported { kind: castrum_blueprints::names::ResourceKind },
     #[error("{what}")]
     Exhausted { what: String, hint: String },
     #[error("{what}")]
@@ -50,7 +52,7 @@ impl LocalError {
             Self::Parse { .. } | Self::Invalid { .. } => FailureClass::Invalid,
             Self::NotReady { .. } => FailureClass::NotReady,
             Self::Exhausted { .. } => FailureClass::Exhausted,
-            Self::Host { .. } => FailureClass::Unsupported,
+            Self::Host { .. } | Self::Unsupported { .. } => FailureClass::Unsupported,
         }
     }
 

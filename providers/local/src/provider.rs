@@ -53,6 +53,7 @@ impl Inner {
             ResourceSpec::Image(spec) => image::ensure_resource(&self.store, &self.options, wanted, spec)?,
             ResourceSpec::Network(spec) => network::ensure(&self.store, wanted, spec)?,
             ResourceSpec::Machine(spec) => machine::ensure(&self.store, &self.options, wanted, spec)?,
+            other => return Err(LocalError::Unsupported { kind: other.kind() }),
         };
         let seen = observe::seen(&self.store, &self.options, &record, &ip::links()?)?;
         Ok(Ensured { change, seen })
@@ -113,7 +114,7 @@ impl Provider for Local {
             kinds: observe::KINDS.to_vec(),
             boot_data: true,
             power: true,
-            stale_ms: 0,
+            ..Abilities::default()
         }
     }
 

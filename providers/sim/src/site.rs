@@ -227,7 +227,14 @@ impl Provider for Sim {
             kinds.insert(0, ResourceKind::Image);
         }
         let stale_ms = self.settings.faults.stale;
-        Abilities { provider: "sim".to_owned(), kinds, boot_data: true, power: true, stale_ms }
+        Abilities {
+            provider: "sim".to_owned(),
+            kinds,
+            boot_data: true,
+            power: true,
+            stale_ms,
+            image_names: false,
+        }
     }
 
     async fn observe(&self) -> Observation {

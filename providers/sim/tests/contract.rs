@@ -5,8 +5,8 @@ use std::sync::Arc;
 use castrum_blueprints::blueprint::Size;
 use castrum_blueprints::names::{ClusterId, ResourceKind, ResourcePath, Role};
 use castrum_provider::{
-    BootData, Change, FailureClass, MachineSpec, NetworkSpec, PowerState, Provider, Removed, ResourceSpec,
-    Wanted,
+    Attachments, BootData, Change, FailureClass, MachineSpec, NetworkSpec, PowerState, Provider, Removed,
+    ResourceSpec, Wanted,
 };
 use castrum_provider_sim::{Faults, Lane, Limit, Settings, Sim, World, runtime};
 
@@ -29,6 +29,7 @@ fn machine(memory_mib: u32) -> Wanted {
         image: None,
         open_ports: Vec::new(),
         existing: None,
+        attached: Attachments::default(),
     }));
     let boot_data = Some(BootData::new("#cloud-config\n{}\n".to_owned()));
     Wanted { path: path("here/machine/masters-1"), spec, generation: 0, boot_data }

@@ -118,7 +118,7 @@ impl Provider for Ssh {
             kinds: vec![ResourceKind::Machine],
             boot_data: false,
             power: false,
-            stale_ms: 0,
+            ..Abilities::default()
         }
     }
 

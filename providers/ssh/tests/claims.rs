@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use castrum_blueprints::blueprint::{ExistingMachine, Port, Protocol, Size};
 use castrum_blueprints::names::{ClusterId, ResourcePath, Role};
 use castrum_provider::{
-    Change, FailureClass, MachineSpec, PowerState, Provider, Removed, ResourceSpec, Wanted,
+    Attachments, Change, FailureClass, MachineSpec, PowerState, Provider, Removed, ResourceSpec, Wanted,
 };
 use castrum_provider_ssh::transport::{Auth, ClientConfig, Limits, Session};
 use castrum_provider_ssh::{Ssh, SshOptions, machines_of};
@@ -45,6 +45,7 @@ fn spec(number: usize, machine: ExistingMachine) -> ResourceSpec {
         image: None,
         open_ports: Vec::new(),
         existing: Some(machine),
+        attached: Attachments::default(),
     }))
 }
 

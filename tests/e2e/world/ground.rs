@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use castrum_blueprints::blueprint::Size;
 use castrum_blueprints::names::{ClusterId, Digest, ResourceKind, ResourcePath, Role};
-use castrum_provider::{BootData, ImageSpec, MachineSpec, NetworkSpec, Provider, ResourceSpec, Wanted};
+use castrum_provider::{
+    Attachments, BootData, ImageSpec, MachineSpec, NetworkSpec, Provider, ResourceSpec, Wanted,
+};
 use castrum_provider_local::{Local, LocalOptions};
 
 use super::{block_on, leftovers, program, until, whether};
@@ -216,6 +218,7 @@ fn machine(number: u32, key: &str) -> Wanted {
         image: Some("base".to_owned()),
         open_ports: Vec::new(),
         existing: None,
+        attached: Attachments::default(),
     };
     let told = format!(
         "#cloud-config\nlocale: false\nssh_genkeytypes: [ed25519]\nusers:\n- name: {USER}\n  shell: /bin/bash\n  \

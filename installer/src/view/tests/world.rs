@@ -122,7 +122,7 @@ pub(super) fn blank(groups: &[(&str, &str, u32)]) -> Case {
         kinds: vec![ResourceKind::Image, ResourceKind::Network, ResourceKind::Machine],
         boot_data: true,
         power: true,
-        stale_ms: 0,
+        ..Abilities::default()
     };
     let abilities = BTreeMap::from([("here".parse().unwrap(), abilities)]);
     let desired = resolve(&blueprint, &stack, &lock, &abilities).unwrap();

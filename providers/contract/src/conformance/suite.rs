@@ -12,8 +12,8 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{Candidate, Check, Checked, Ground, Miss, Opened, Outcome, Verdict, failed, must, skipped};
 use crate::veil::HIDDEN;
 use crate::{
-    BootData, Change, Ensured, Failure, ImageSpec, MachineSpec, NetworkSpec, Removed, ResourceSeen,
-    ResourceSpec, Wanted,
+    Attachments, BootData, Change, Ensured, Failure, ImageSpec, MachineSpec, NetworkSpec, Removed,
+    ResourceSeen, ResourceSpec, Wanted,
 };
 
 /// Between two calls where the first asked to come again.
@@ -178,6 +178,7 @@ impl<'a> Suite<'a> {
             image: abilities.kinds.contains(&ResourceKind::Image).then(|| "debian-12".to_owned()),
             open_ports: Vec::new(),
             existing: existing.clone(),
+            attached: Attachments::default(),
         };
         let boot_data = abilities.boot_data.then(|| self.boot_data("first"));
         let wanted = self.wanted(node.as_str(), ResourceSpec::Machine(Box::new(spec)));

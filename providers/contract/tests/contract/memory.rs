@@ -207,7 +207,13 @@ impl Memory {
 impl Provider for Memory {
     fn abilities(&self) -> Abilities {
         let kinds = vec![ResourceKind::Network, ResourceKind::Machine];
-        Abilities { provider: "memory".to_owned(), kinds, boot_data: true, power: true, stale_ms: 0 }
+        Abilities {
+            provider: "memory".to_owned(),
+            kinds,
+            boot_data: true,
+            power: true,
+            ..Abilities::default()
+        }
     }
 
     async fn observe(&self) -> Observation {

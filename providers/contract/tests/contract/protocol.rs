@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use castrum_blueprints::blueprint::Size;
 use castrum_blueprints::names::{ClusterId, Role};
 use castrum_provider::{
-    BootData, Change, Deadlines, Failure, FailureClass, Hello, Launch, Line, MachineSpec, Peer, PowerState,
-    ProcessProvider, Provider, Removed, ResourceSpec, Told, Wanted, serve,
+    Attachments, BootData, Change, Deadlines, Failure, FailureClass, Hello, Launch, Line, MachineSpec, Peer,
+    PowerState, ProcessProvider, Provider, Removed, ResourceSpec, Told, Wanted, serve,
 };
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -36,6 +36,7 @@ fn machine() -> Wanted {
         image: None,
         open_ports: Vec::new(),
         existing: None,
+        attached: Attachments::default(),
     }));
     let boot_data = Some(BootData::new("#cloud-config\n".to_owned()));
     Wanted { path: "here/machine/agents-1".parse().expect("a path"), spec, generation: 0, boot_data }

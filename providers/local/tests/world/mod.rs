@@ -12,7 +12,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use castrum_blueprints::blueprint::Size;
 use castrum_blueprints::names::{ClusterId, ResourceKind, ResourcePath, Role};
 use castrum_provider::{
-    BootData, Change, ImageSpec, MachineSpec, NetworkSpec, Provider, Removed, ResourceSpec, Wanted,
+    Attachments, BootData, Change, ImageSpec, MachineSpec, NetworkSpec, Provider, Removed, ResourceSpec,
+    Wanted,
 };
 use castrum_provider_local::{Local, LocalOptions, leftovers};
 use tokio::runtime::Runtime;
@@ -225,6 +226,7 @@ pub fn wanted_machine(node: u32) -> Wanted {
         image: Some("base".to_owned()),
         open_ports: vec![],
         existing: None,
+        attached: Attachments::default(),
     };
     let told = format!(
         "#cloud-config\nlocale: false\nssh_genkeytypes: [ed25519]\nmanage_etc_hosts: true\n\
