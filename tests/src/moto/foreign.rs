@@ -4,7 +4,8 @@ use super::peer::Peer;
 
 /// The id in an answer that begins with `kind-`.
 fn id(answer: &str, kind: &str) -> String {
-    let mut found = answer.match_indices(&format!("{kind}-")).map(|(at, _)| &answer[at + kind.len() + 1..]);
+    let begin = format!("{kind}-");
+    let mut found = answer.match_indices(&begin).map(|(at, _)| &answer[at + begin.len()..]);
     let hex = |rest: &&str| rest.len() >= 17 && rest[..17].bytes().all(|byte| byte.is_ascii_hexdigit());
     let rest = found.find(hex).unwrap_or_else(|| panic!("no `{kind}-` in {answer}"));
     format!("{kind}-{}", &rest[..17])
