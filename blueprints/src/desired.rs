@@ -1,5 +1,7 @@
 //! Desired: complete, nothing left to choose. Made from blueprint, stack, lock and the abilities of the places.
 
+mod ground;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -10,8 +12,9 @@ use crate::names::{
     ClusterId, ClusterName, ComponentName, GroupName, NodeName, ResourceKind, ResourcePath, Role, SiteName,
 };
 use crate::render::{RenderError, Renderer};
-use crate::resource::{Abilities, Attachments, ImageSpec, MachineSpec, NetworkSpec, ResourceSpec};
+use crate::resource::{Abilities, ResourceSpec};
 use crate::stack::{Reach, ServicePort, Stack};
+use ground::Ground;
 
 /// The cluster as it shall be.
 #[derive(Debug, Clone)]
@@ -90,6 +93,12 @@ pub enum ResolveError {
         /// The site.
         site: SiteName,
     },
+    /// A site with subnets has no zone to make them in.
+    #[error("the site `{site}` has no zone to make subnets in: list them as `sites.{site}.settings.zones`")]
+    NoZones {
+        /// The site.
+        site: SiteName,
+    },
     /// A template or a setting of the stack does not work.
     #[error("the stack cannot be rendered")]
     Render(#[from] RenderError),
@@ -111,23 +120,19 @@ pub fn resolve(
     let agent =
         lock.agent.clone().ok_or_else(|| ResolveError::NotPinned { what: "the node agent".to_owned() })?;
     let renderer = Arc::new(Renderer::new(blueprint, stack, lock)?);
-    let mut resources = site_resources(blueprint, abilities)?;
-    let mut nodes = BTreeMap::new();
-    for (name, group) in &blueprint.groups {
-        let ability = &abilities[&group.site];
-        let ports = outside_ports(stack, group);
-        for ordinal in 1..=group.count {
-            let node = NodeName::of(name, ordinal);
-            let machine = machine_path(&group.site, &node);
-            let image = ability.kinds.contains(&ResourceKind::Image).then(|| IMAGE.to_owned());
-            let spec = machine_spec(&node, group, ordinal, (image, ports.clone()));
-            resources.insert(machine.clone(), ResourceSpec::Machine(Box::new(spec)));
-            let labels = group.labels.clone();
-            let boot_data = ability.boot_data;
-            nodes.insert(
-                node,
-                DesiredNode { role: group.role, group: name.clone(), machine, boot_data, labels },
-            );
+    let (mut resources, mut nodes) = (BTreeMap::new(), BTreeMap::new());
+    for site in &blueprint.sites {
+        let ability = abilities.get(site.0);
+        let ability = ability.ok_or_else(|| ResolveError::UnknownSite { site: site.0.clone() })?;
+        let ground = Ground::new(blueprint, stack, site, ability)?;
+        let image = ability.image_names.then(|| pinned_image(lock, site.0)).transpose()?;
+        resources.append(&mut ground.resources());
+        for (name, group) in blueprint.groups.iter().filter(|(_, group)| group.site == *site.0) {
+            for ordinal in 1..=group.count {
+                resources.extend(ground.machine((name, group), ordinal, image));
+                let node = NodeName::of(name, ordinal);
+                nodes.insert(node.clone(), desired_node((name, group), &node, ability));
+            }
         }
     }
     let carried = Role::ALL
@@ -140,8 +145,8 @@ pub fn resolve(
     Ok(Desired { cluster, name, resources, nodes, carried, founders, agent, limits, renderer })
 }
 
-/// The release that nodes are made from where the place makes its own images.
-const RELEASE: &str = "debian-12";
+/// The release that nodes are made from, where the place makes images or has its own.
+pub const RELEASE: &str = "debian-12";
 const IMAGE: &str = RELEASE;
 
 fn machine_path(site: &SiteName, node: &NodeName) -> ResourcePath {
@@ -176,50 +181,23 @@ pub fn listening_ports(
     listening
 }
 
-fn site_resources(
-    blueprint: &Blueprint,
-    abilities: &BTreeMap<SiteName, Abilities>,
-) -> Result<BTreeMap<ResourcePath, ResourceSpec>, ResolveError> {
-    let mut resources = BTreeMap::new();
-    for (site, declared) in &blueprint.sites {
-        let ability = abilities.get(site).ok_or_else(|| ResolveError::UnknownSite { site: site.clone() })?;
-        let nodes = blueprint.groups.values().filter(|g| g.site == *site).map(|g| g.count).sum();
-        let path = |kind, name: &str| ResourcePath { site: site.clone(), kind, name: name.to_owned() };
-        if ability.kinds.contains(&ResourceKind::Image) {
-            let spec = ResourceSpec::Image(ImageSpec { release: RELEASE.to_owned() });
-            resources.insert(path(ResourceKind::Image, IMAGE), spec);
-        }
-        if ability.kinds.contains(&ResourceKind::Network) {
-            let cidr = declared.settings.get("cidr").and_then(|v| v.as_str()).map(str::to_owned);
-            let spec = ResourceSpec::Network(NetworkSpec { nodes, cidr });
-            resources.insert(path(ResourceKind::Network, "nodes"), spec);
-        }
+fn desired_node((name, group): (&GroupName, &Group), node: &NodeName, ability: &Abilities) -> DesiredNode {
+    DesiredNode {
+        role: group.role,
+        group: name.clone(),
+        machine: machine_path(&group.site, node),
+        boot_data: ability.boot_data,
+        labels: group.labels.clone(),
     }
-    Ok(resources)
 }
 
-fn machine_spec(
-    node: &NodeName,
-    group: &Group,
-    ordinal: u32,
-    (image, open_ports): (Option<String>, Vec<Port>),
-) -> MachineSpec {
-    let index = ordinal as usize - 1;
-    MachineSpec {
-        node: node.clone(),
-        role: group.role,
-        size: group.size,
-        disks: group.disks.clone(),
-        zone: (!group.zones.is_empty()).then(|| group.zones[index % group.zones.len()].clone()),
-        image,
-        open_ports,
-        existing: group.machines.get(index).cloned(),
-        attached: Attachments::default(),
-    }
+fn pinned_image<'a>(lock: &'a Lock, site: &SiteName) -> Result<&'a str, ResolveError> {
+    let pinned = lock.images.get(site).map(|image| image.id.as_str());
+    pinned.ok_or_else(|| ResolveError::NotPinned { what: format!("the image of the site `{site}`") })
 }
 
 /// The ports of a group's nodes that are reachable from outside: those of the stack and those that the group adds.
-fn outside_ports(stack: &Stack, group: &Group) -> Vec<Port> {
+fn open_ports(stack: &Stack, group: &Group) -> Vec<Port> {
     let of_stack = stack.ports(group.role).filter(|port| port.from == Reach::Outside).map(ServicePort::port);
     let mut ports: Vec<Port> = of_stack.chain(group.open_ports.iter().copied()).collect();
     ports.sort_unstable();

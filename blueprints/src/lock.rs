@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::Blob;
-use crate::names::{ClusterId, ClusterName, ComponentName, Digest, NodeName};
+use crate::names::{ClusterId, ClusterName, ComponentName, Digest, NodeName, SiteName};
 
 /// The version of the lock file's form.
 pub const LOCK_FORMAT: u32 = 1;
@@ -28,6 +28,9 @@ pub struct Lock {
     /// The node agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<Blob>,
+    /// By site, the image that machines start from, where the place has images of its own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub images: BTreeMap<SiteName, LockedImage>,
     /// What each component is made of.
     #[serde(default)]
     pub components: BTreeMap<ComponentName, LockedComponent>,
@@ -45,6 +48,7 @@ impl Lock {
             name,
             stack: None,
             agent: None,
+            images: BTreeMap::new(),
             components: BTreeMap::new(),
             founders: BTreeMap::new(),
         }
@@ -96,6 +100,16 @@ pub struct LockedStack {
     pub version: String,
     /// The digest of its files.
     pub digest: Digest,
+}
+
+/// An image of a place's own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockedImage {
+    /// The release that was looked for, as in `debian-12`.
+    pub release: String,
+    /// The place's own id of it.
+    pub id: String,
 }
 
 /// What a component is made of.

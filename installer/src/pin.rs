@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use castrum_blueprints::desired::RELEASE;
 use castrum_blueprints::event::What;
-use castrum_blueprints::lock::{Lock, LockedComponent, LockedPackage, LockedStack};
+use castrum_blueprints::lock::{Lock, LockedComponent, LockedImage, LockedPackage, LockedStack};
 use castrum_blueprints::manifest::Blob;
-use castrum_blueprints::names::ComponentName;
+use castrum_blueprints::names::{ComponentName, SiteName};
 use castrum_blueprints::stack::{Stack, StackFiles};
+use castrum_provider::Failure;
 
 use crate::artifacts::{Apt, ArtifactError, Cache, Order, Progress, bundle_all, fetch, orders, resolve};
+use crate::engine::Sites;
 use crate::events::Events;
 
 /// Why something cannot be pinned.
@@ -21,6 +24,14 @@ pub enum PinError {
     /// The agent's program is missing.
     #[error("the node agent `castrum-agent` is not beside `castrum`, and `CASTRUM_AGENT` names none")]
     NoAgent,
+    /// A place does not tell the image that machines start from.
+    #[error("site `{site}`: the image of {RELEASE} cannot be found")]
+    Image {
+        /// The site.
+        site: SiteName,
+        /// Why.
+        source: Failure,
+    },
     /// The bundle that was made is not the one that is pinned.
     #[error("the bundle of {component} has the digest {made}, and the lock file pins {pinned}")]
     OtherBundle {
@@ -47,6 +58,19 @@ pub async fn pin(
     bundle_missing(&orders, lock, cache, events).await?;
     let (name, version, digest) = (stack.name.clone(), stack.version.clone(), stack.digest.clone());
     lock.stack = Some(LockedStack { name, version, digest });
+    Ok(())
+}
+
+/// Pins the image of every site whose place has images of its own: a newer one that appears later changes nothing.
+pub async fn pin_images(sites: &Sites, lock: &mut Lock) -> Result<(), PinError> {
+    let has_images = |site: &SiteName| sites.0.get(site).is_some_and(|provider| provider.images().is_some());
+    lock.images.retain(|site, image| has_images(site) && image.release == RELEASE);
+    for (site, provider) in &sites.0 {
+        let Some(images) = provider.images().filter(|_| !lock.images.contains_key(site)) else { continue };
+        let found = images.find(RELEASE).await;
+        let id = found.map_err(|source| PinError::Image { site: site.clone(), source })?;
+        lock.images.insert(site.clone(), LockedImage { release: RELEASE.to_owned(), id });
+    }
     Ok(())
 }
 

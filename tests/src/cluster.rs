@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use castrum_blueprints::blueprint::{Access, Blueprint, Group, Limits, Site, Size, StackChoice};
+use castrum_blueprints::blueprint::{Access, Blueprint, Disk, Group, Limits, Site, Size, StackChoice};
 use castrum_blueprints::desired::{Desired, resolve};
 use castrum_blueprints::lock::{Lock, LockedComponent};
 use castrum_blueprints::manifest::Blob;
 use castrum_blueprints::names::{Digest, ResourceKind, Role, SiteName};
 use castrum_blueprints::resource::Abilities;
 use castrum_blueprints::stack::Stack;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// A declared cluster.
 #[derive(Debug, Clone)]
@@ -24,6 +24,9 @@ pub struct Cluster {
 
 /// The site of every group, unless a test says otherwise.
 pub const SITE: &str = "here";
+
+/// The setting of a simulated site that makes all that clouds make.
+const CLOUD: &str = "cloud";
 
 /// The name of the only site.
 pub fn site() -> SiteName {
@@ -86,16 +89,36 @@ impl Cluster {
         self
     }
 
-    /// The cluster as it shall be, on a place that makes networks and machines.
+    /// The same on a place that makes all that clouds make, in two zones; its agents have a further disk each.
+    #[must_use]
+    pub fn cloud(mut self) -> Self {
+        let settings = [(CLOUD, Value::Bool(true)), ("zones", json!(["a", "b"]))];
+        let site = self.blueprint.sites.get_mut(&site()).expect("the only site");
+        site.settings.extend(settings.map(|(key, value)| (key.to_owned(), value)));
+        for group in self.blueprint.groups.values_mut().filter(|group| group.role == Role::Agent) {
+            group.disks = vec![Disk { size_gib: 10, mount: "/data".to_owned() }];
+        }
+        self.blueprint.access.authorized_keys = vec!["ssh-ed25519 AAAA somebody".to_owned()];
+        self
+    }
+
+    /// Whether its place makes all that clouds make.
+    pub fn is_cloud(&self) -> bool {
+        self.blueprint.sites[&site()].settings.contains_key(CLOUD)
+    }
+
+    /// The cluster as it shall be, on a place that makes networks and machines, or all that clouds make.
     pub fn desired(&self) -> Desired {
         self.desired_with(&self.lock)
     }
 
     /// The same with another lock.
     pub fn desired_with(&self, lock: &Lock) -> Desired {
+        let simple = |kind: &ResourceKind| matches!(kind, ResourceKind::Network | ResourceKind::Machine);
+        let made = |kind: &ResourceKind| simple(kind) || (self.is_cloud() && *kind != ResourceKind::Image);
         let abilities = Abilities {
             provider: "sim".to_owned(),
-            kinds: vec![ResourceKind::Network, ResourceKind::Machine],
+            kinds: ResourceKind::ALL.into_iter().filter(made).collect(),
             boot_data: true,
             power: true,
             ..Abilities::default()

@@ -74,6 +74,7 @@ impl Rig {
 
     /// The same on a world that there is already; the settings take the place of the site's own.
     pub fn on(world: Arc<World>, cluster: Cluster, settings: Settings) -> Self {
+        let settings = Settings { cloud: cluster.is_cloud(), ..settings };
         let sim = Arc::new(Sim::with(&world, site(), settings).expect("a world without a file"));
         let project = Arc::new(MemoryProject::new(cluster.lock.clone()));
         Self { cluster, world, project, sim }
@@ -81,6 +82,7 @@ impl Rig {
 
     /// Changes how the place behaves from now on.
     pub fn settle(&mut self, settings: Settings) {
+        let settings = Settings { cloud: self.cluster.is_cloud(), ..settings };
         self.sim = Arc::new(Sim::with(&self.world, site(), settings).expect("a world without a file"));
     }
 

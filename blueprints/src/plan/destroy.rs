@@ -1,13 +1,15 @@
 //! The loop turned round: everything that carries the cluster's label is removed, machines first.
 
+use std::collections::BTreeMap;
+
 use super::draft::Wait;
 use super::{Action, Area, Blocked, Debt, Plan, Step};
-use crate::names::{ResourceKind, ResourcePath, Timestamp};
+use crate::names::{ResourceKind, ResourcePath, SiteName, Timestamp};
 use crate::observed::{Observed, StepFailure};
 
 /// Plans the removal of what was seen. It needs no blueprint: what is ours is known by its label.
 pub fn plan_destroy(observed: &Observed, now: Timestamp) -> Plan {
-    let mut plan = Plan::default();
+    let (mut plan, order) = (Plan::default(), Order::of(observed, now));
     for (path, seen) in &observed.resources {
         let id = format!("remove {path}");
         if seen.id.is_empty() {
@@ -15,7 +17,7 @@ pub fn plan_destroy(observed: &Observed, now: Timestamp) -> Plan {
             plan.debt.push(Debt { subject: id, reason, since, area: Area::Infrastructure });
             continue;
         }
-        if let Some(blocker) = blocker(observed, path) {
+        if let Some(blocker) = order.blocker(path) {
             let wait = Wait {
                 subject: id,
                 waits_for: format!("{blocker} to be removed"),
@@ -23,7 +25,7 @@ pub fn plan_destroy(observed: &Observed, now: Timestamp) -> Plan {
                 since: observed.taken_at,
                 node: None,
             };
-            plan.blocked.push(blocked(wait, given_up(observed, path, now)));
+            plan.blocked.push(blocked(wait, order.is_given_up(path)));
             continue;
         }
         let step = Step { id, action: Action::Remove { path: path.clone() }, reason: "destroy".to_owned() };
@@ -83,22 +85,35 @@ fn is_given_up(failure: &StepFailure, now: Timestamp) -> bool {
     failure.retry_at.is_none() || now.since(failure.first) >= PATIENCE_MS
 }
 
-/// The resource of the same site that must go first: a later kind of the order in which things are made.
-fn blocker<'a>(observed: &'a Observed, path: &ResourcePath) -> Option<&'a ResourcePath> {
-    if path.kind == ResourceKind::Machine {
-        return None;
-    }
-    observed.resources.keys().rfind(|other| other.site == path.site && other.kind > path.kind)
+/// Which resources must go before others: a site's later kinds before its earlier ones.
+struct Order<'a> {
+    /// A resource of the last kind that is still there, by site.
+    last: BTreeMap<&'a SiteName, &'a ResourcePath>,
+    /// The last kind of which something will not go in this run, by site.
+    stuck: BTreeMap<&'a SiteName, ResourceKind>,
 }
 
-/// Whether something that must go first will not go in this run.
-fn given_up(observed: &Observed, path: &ResourcePath, now: Timestamp) -> bool {
-    let mut first =
-        observed.resources.iter().filter(|(other, _)| other.site == path.site && other.kind > path.kind);
-    first.any(|(other, seen)| {
-        let failure = observed.failures.get(&format!("remove {other}"));
-        seen.id.is_empty() || failure.is_some_and(|failure| is_given_up(failure, now))
-    })
+impl<'a> Order<'a> {
+    fn of(observed: &'a Observed, now: Timestamp) -> Self {
+        let (mut last, mut stuck) = (BTreeMap::new(), BTreeMap::new());
+        // Paths are sorted by site and kind, so that whatever comes later is of a later kind.
+        for (path, seen) in &observed.resources {
+            last.insert(&path.site, path);
+            let failure = observed.failures.get(&format!("remove {path}"));
+            if seen.id.is_empty() || failure.is_some_and(|failure| is_given_up(failure, now)) {
+                stuck.insert(&path.site, path.kind);
+            }
+        }
+        Self { last, stuck }
+    }
+
+    fn blocker(&self, path: &ResourcePath) -> Option<&'a ResourcePath> {
+        self.last.get(&path.site).copied().filter(|last| last.kind > path.kind)
+    }
+
+    fn is_given_up(&self, path: &ResourcePath) -> bool {
+        self.stuck.get(&path.site).is_some_and(|stuck| *stuck > path.kind)
+    }
 }
 
 fn blocked(wait: Wait, by_debt: bool) -> Blocked {

@@ -23,6 +23,10 @@ pub(super) fn plan(draft: &mut Draft<'_>) {
             draft.debt(path.to_string(), reason, draft.observed.taken_at, Area::Infrastructure);
             continue;
         }
+        if let Some(awaited) = ready.awaited(path, spec) {
+            wait(draft, path, awaited);
+            continue;
+        }
         match spec {
             ResourceSpec::Machine(_) => machine(draft, path, spec, &ready),
             _ => ensure(draft, path, spec, false),
@@ -37,29 +41,54 @@ fn blind(draft: &Draft<'_>, path: &ResourcePath) -> Option<String> {
     draft.observed.blind.iter().find(hides).map(|blind| blind.reason.clone())
 }
 
-/// What machines need first, looked up once a plan.
+/// What others need first, looked up once a plan.
 struct Ready<'a> {
     /// Whether every master's machine has an address, which all other nodes' boot data names.
     masters_known: bool,
-    /// By site, what its machines still wait for, with what was last seen of it.
-    awaited: BTreeMap<&'a SiteName, (&'a ResourcePath, String)>,
+    /// What is declared and cannot be used yet, by site.
+    missing: BTreeMap<&'a SiteName, BTreeMap<(ResourceKind, &'a str), Awaited<'a>>>,
 }
+
+/// Something that cannot be used yet.
+#[derive(Clone)]
+struct Awaited<'a> {
+    path: &'a ResourcePath,
+    last_seen: String,
+    /// Whether it may still come in this run.
+    hope: bool,
+}
+
+/// What every machine of a site needs, whether it names it or not.
+const FOUNDATIONS: [ResourceKind; 2] = [ResourceKind::Image, ResourceKind::Network];
 
 impl<'a> Ready<'a> {
     fn of(draft: &Draft<'a>) -> Self {
         let (desired, observed) = (draft.desired, draft.observed);
         let mut masters = desired.nodes.values().filter(|node| node.role == Role::Master);
         let masters_known = masters.all(|node| address_known(observed.resources.get(&node.machine)));
-        let mut awaited = BTreeMap::new();
-        let foundations = [ResourceKind::Image, ResourceKind::Network];
-        for path in desired.resources.keys().filter(|path| foundations.contains(&path.kind)) {
+        let mut missing: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
+        for path in desired.resources.keys().filter(|path| path.kind != ResourceKind::Machine) {
             let seen = observed.resources.get(path);
             if !seen.is_some_and(|seen| seen.ready) {
                 let note = seen.and_then(|seen| seen.note.clone());
-                awaited.insert(&path.site, (path, note.unwrap_or_else(|| "not made yet".to_owned())));
+                let last_seen = note.unwrap_or_else(|| "not made yet".to_owned());
+                let hope = !draft.has_given_up(&ensure_id(path));
+                let awaited = Awaited { path, last_seen, hope };
+                missing.entry(&path.site).or_default().insert((path.kind, path.name.as_str()), awaited);
             }
         }
-        Self { masters_known, awaited }
+        Self { masters_known, missing }
+    }
+
+    /// The first of what a resource needs that cannot be used yet.
+    fn awaited(&self, path: &ResourcePath, spec: &ResourceSpec) -> Option<Awaited<'a>> {
+        let missing = self.missing.get(&path.site)?;
+        let is_machine = path.kind == ResourceKind::Machine;
+        let foundation =
+            || missing.iter().find(|((kind, _), _)| FOUNDATIONS.contains(kind)).map(|(_, awaited)| awaited);
+        let founded = is_machine.then(foundation).flatten();
+        let named = || spec.needs().into_iter().find_map(|need| missing.get(&need));
+        founded.or_else(named).cloned()
     }
 }
 
@@ -68,22 +97,40 @@ fn address_known(seen: Option<&ResourceSeen>) -> bool {
 }
 
 fn machine(draft: &mut Draft<'_>, path: &ResourcePath, spec: &ResourceSpec, ready: &Ready<'_>) {
-    if let Some((needed, last_seen)) = ready.awaited.get(&path.site) {
-        return wait(draft, path, format!("the {} `{}`", needed.kind, needed.name), last_seen.clone());
-    }
     let node = path.name.parse::<NodeName>().ok().and_then(|name| draft.desired.nodes.get(&name));
     let joins = node.is_some_and(|node| !node.enrolled_by_installer());
     if joins && !ready.masters_known {
-        let waits_for = "the addresses of all masters, which its boot data names".to_owned();
-        return wait(draft, path, waits_for, "some master's machine has no address yet".to_owned());
+        return draft.wait(Wait {
+            subject: path.to_string(),
+            waits_for: "the addresses of all masters, which its boot data names".to_owned(),
+            last_seen: "some master's machine has no address yet".to_owned(),
+            since: draft.observed.taken_at,
+            node: path.name.parse().ok(),
+        });
     }
     ensure(draft, path, spec, joins);
 }
 
-fn wait(draft: &mut Draft<'_>, path: &ResourcePath, waits_for: String, last_seen: String) {
-    let since = draft.observed.taken_at;
-    let node = path.name.parse().ok();
-    draft.wait(Wait { subject: path.to_string(), waits_for, last_seen, since, node });
+fn wait(draft: &mut Draft<'_>, path: &ResourcePath, awaited: Awaited<'_>) {
+    let Awaited { path: needed, last_seen, hope } = awaited;
+    let node: Option<NodeName> =
+        (path.kind == ResourceKind::Machine).then(|| path.name.parse().ok()).flatten();
+    if let (Some(node), false) = (&node, hope) {
+        let reason = format!("its machine needs the {} `{}`: {last_seen}", needed.kind, needed.name);
+        draft.set_aside(node, reason, draft.observed.taken_at, Area::Infrastructure);
+    }
+    let wait = Wait {
+        subject: path.to_string(),
+        waits_for: format!("the {} `{}`", needed.kind, needed.name),
+        last_seen,
+        since: draft.observed.taken_at,
+        node,
+    };
+    draft.wait_in_hope(wait, hope);
+}
+
+fn ensure_id(path: &ResourcePath) -> String {
+    format!("ensure {path}")
 }
 
 fn ensure(draft: &mut Draft<'_>, path: &ResourcePath, spec: &ResourceSpec, joins: bool) {
@@ -101,40 +148,54 @@ fn ensure(draft: &mut Draft<'_>, path: &ResourcePath, spec: &ResourceSpec, joins
         Some(_) => return,
     };
     let step = EnsureStep { path: path.clone(), spec: spec.clone(), create, joins };
-    draft.step(format!("ensure {path}"), Action::Ensure(step), reason);
+    draft.step(ensure_id(path), Action::Ensure(step), reason);
 }
 
 /// What exists and is not declared any more. Masters are never removed as a side effect: quorum is not risked.
 fn surplus(draft: &mut Draft<'_>) {
     let (desired, observed) = (draft.desired, draft.observed);
+    let users = users(draft);
     for path in observed.resources.keys().filter(|path| !desired.resources.contains_key(path)) {
         if was_master(draft, path) {
-            let reason = "it is a master that the blueprint no longer declares; removing masters is refused"
-                .to_owned();
-            draft.debt(path.to_string(), reason.clone(), observed.taken_at, Area::Platform);
-            draft.blocked_by_debt(Wait {
-                subject: format!("remove {path}"),
-                waits_for: "the blueprint to declare it again".to_owned(),
-                last_seen: reason,
-                since: observed.taken_at,
-                node: None,
-            });
-            continue;
-        }
-        if path.kind != ResourceKind::Machine && others_in_site(draft, path) {
-            continue;
-        }
-        if observed.resources[path].id.is_empty() {
+            keep_master(draft, path);
+        } else if FOUNDATIONS.contains(&path.kind) && machines_in_site(draft, path) {
+            // They go with the last machine.
+        } else if let Some(user) = users.get(&path.site).filter(|user| user.kind > path.kind) {
+            wait_for_user(draft, path, user);
+        } else if observed.resources[path].id.is_empty() {
             let subject = format!("remove {path}");
             draft.debt(subject, NAMELESS.to_owned(), observed.taken_at, Area::Infrastructure);
-            continue;
+        } else {
+            let action = Action::Remove { path: path.clone() };
+            draft.step(format!("remove {path}"), action, "is not declared any more");
         }
-        draft.step(
-            format!("remove {path}"),
-            Action::Remove { path: path.clone() },
-            "is not declared any more",
-        );
     }
+}
+
+fn keep_master(draft: &mut Draft<'_>, path: &ResourcePath) {
+    let since = draft.observed.taken_at;
+    let reason =
+        "it is a master that the blueprint no longer declares; removing masters is refused".to_owned();
+    draft.debt(path.to_string(), reason.clone(), since, Area::Platform);
+    draft.blocked_by_debt(Wait {
+        subject: format!("remove {path}"),
+        waits_for: "the blueprint to declare it again".to_owned(),
+        last_seen: reason,
+        since,
+        node: None,
+    });
+}
+
+fn wait_for_user(draft: &mut Draft<'_>, path: &ResourcePath, user: &ResourcePath) {
+    let hope = ![ensure_id(user), format!("remove {user}")].iter().any(|id| draft.has_given_up(id));
+    let wait = Wait {
+        subject: format!("remove {path}"),
+        waits_for: format!("`{user}`, which may still use it"),
+        last_seen: "it is not as wanted yet".to_owned(),
+        since: draft.observed.taken_at,
+        node: None,
+    };
+    draft.wait_in_hope(wait, hope);
 }
 
 /// A node carries its role in its components: only masters hold a quorum component.
@@ -151,7 +212,27 @@ fn was_master(draft: &Draft<'_>, path: &ResourcePath) -> bool {
         && heard.is_some_and(|heard| heard.status.components.keys().any(only_masters))
 }
 
-fn others_in_site(draft: &Draft<'_>, path: &ResourcePath) -> bool {
+/// By site, what may still use things of earlier kinds that are not declared any more: what is to be removed before them,
+/// and what is not as wanted yet. Of several, one of the last kind.
+fn users<'a>(draft: &Draft<'a>) -> BTreeMap<&'a SiteName, &'a ResourcePath> {
+    let (desired, observed) = (draft.desired, draft.observed);
+    let surplus = observed.resources.keys().filter(|path| !desired.resources.contains_key(*path));
+    let mut users: BTreeMap<&SiteName, &ResourcePath> = surplus.map(|path| (&path.site, path)).collect();
+    if users.is_empty() {
+        return users;
+    }
+    for (path, spec) in desired.resources.iter() {
+        let alike =
+            |seen: &&ResourceSeen| seen.ready && seen.spec.as_ref().is_none_or(|made| *made == spec.digest());
+        if observed.resources.get(path).filter(alike).is_none() {
+            let last = users.entry(&path.site).or_insert(path);
+            *last = (*last).max(path);
+        }
+    }
+    users
+}
+
+fn machines_in_site(draft: &Draft<'_>, path: &ResourcePath) -> bool {
     let in_site = |other: &&ResourcePath| other.site == path.site && other.kind == ResourceKind::Machine;
     draft.observed.resources.keys().any(|other| in_site(&other))
 }

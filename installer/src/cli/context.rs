@@ -5,9 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use castrum_blueprints::blueprint::Blueprint;
-use castrum_blueprints::desired::{Desired, ResolveError, existing_machines, listening_ports, resolve};
+use castrum_blueprints::desired::{
+    Desired, RELEASE, ResolveError, existing_machines, listening_ports, resolve,
+};
 use castrum_blueprints::document::{Document, Problem, read};
-use castrum_blueprints::lock::Lock;
+use castrum_blueprints::lock::{Lock, LockedImage};
 use castrum_blueprints::manifest::Blob;
 use castrum_blueprints::names::{ClusterId, Digest, SiteName};
 use castrum_blueprints::stack::{Stack, StackFiles};
@@ -211,6 +213,10 @@ pub fn assumed_lock(context: &Context, lock: Option<Lock>) -> Lock {
     let mut lock =
         lock.unwrap_or_else(|| Lock::new(ClusterId::from_bytes([0; 6]), context.blueprint.name.clone()));
     lock.agent.get_or_insert_with(|| stand_in("agent"));
+    for site in context.blueprint.sites.keys() {
+        let image = LockedImage { release: RELEASE.to_owned(), id: "not-pinned-yet".to_owned() };
+        lock.images.entry(site.clone()).or_insert(image);
+    }
     for (name, component) in &context.stack.components {
         if component.source.is_some() {
             let locked = lock.components.entry(name.clone()).or_default();

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use castrum_blueprints::blueprint::ExistingMachine;
-use castrum_blueprints::desired::existing_machines;
-use castrum_blueprints::names::{ClusterId, NodeName, ResourcePath, SiteName};
+use castrum_blueprints::desired::{RELEASE, existing_machines};
+use castrum_blueprints::names::{ClusterId, NodeName, ResourceKind, ResourcePath, SiteName};
 use castrum_blueprints::resource::Abilities;
 use castrum_provider::conformance::{Candidate, Ground, Opened, Outcome, Suite, Verdict};
 use castrum_provider::{Clock as _, Deadlines, Executable, Failure, FailureClass, Hello, ProcessProvider};
@@ -149,6 +149,25 @@ impl Named {
     }
 }
 
+impl Named {
+    fn zones(&self) -> Vec<String> {
+        let zones = self.settings.get("zones").and_then(Value::as_array);
+        zones.into_iter().flatten().filter_map(|zone| zone.as_str().map(str::to_owned)).collect()
+    }
+
+    /// What only the provider tells of the place.
+    async fn learn(&self, ground: Ground, opened: &Opened) -> Result<Ground, Fault> {
+        let makes_subnets = opened.provider.abilities().kinds.contains(&ResourceKind::Subnet);
+        if makes_subnets && ground.zones.is_empty() {
+            let text = format!("no zone is known to make subnets of `{}` in", self.name);
+            return Err(Fault::new(code::USAGE, text).hint("name one: `--setting 'zones=[\"ZONE\"]'`"));
+        }
+        let Some(images) = opened.provider.images() else { return Ok(ground) };
+        let found = images.find(RELEASE).await;
+        Ok(Ground { image: Some(found.map_err(Fault::from)?), ..ground })
+    }
+}
+
 type OfBlueprint = (SiteName, BTreeMap<String, Value>, BTreeMap<ResourcePath, ExistingMachine>);
 
 fn of_blueprint(file: &std::path::Path, site: &str, provider: &str) -> Result<OfBlueprint, Fault> {
@@ -201,11 +220,13 @@ pub(super) async fn check(args: &ProviderCheck, global: &Global) -> Result<u8, F
         site: named.site.clone(),
         clusters: [cluster_id()?, cluster_id()?],
         nodes: named.nodes(),
+        zones: named.zones(),
+        image: None,
         patience: PATIENCE,
     };
     // Whether it is there at all comes before any question.
     let opened = named.opened(&ground.clusters[0], &named.settings).await;
-    drop(opened.map_err(|error| error.into_fault(""))?);
+    let ground = named.learn(ground, &opened.map_err(|error| error.into_fault(""))?).await?;
     if !args.yes {
         let name = &named.name;
         let question =

@@ -24,7 +24,7 @@ use super::output::{self, print, print_json};
 use crate::cancel::Cancel;
 use crate::engine::{Engine, Outcome, ProjectPort, Sites};
 use crate::events::{Events, Listener};
-use crate::pin::{PinError, pin};
+use crate::pin::{PinError, pin, pin_images};
 use crate::project::{Guard, Holder, Journal, Project, ProjectError, read_journal, runs, write_whole};
 use crate::trust::{TrustedProject, unix_seconds};
 use crate::view::World;
@@ -240,6 +240,7 @@ impl Started {
             let pinned = pin((&context.stack, &context.files), &mut lock, &cache()?, &events).await;
             pinned.map_err(|error| pin_fault(&error))?;
         }
+        pin_images(&preview.sites, &mut lock).await.map_err(|error| pin_fault(&error))?;
         project.write_lock(&lock).map_err(|error| Fault::of(code::ERROR, &error))?;
         let sites = context.sites(&lock.cluster).await?;
         let desired = context.desired(&lock, &sites)?;
@@ -367,6 +368,7 @@ fn pin_fault(error: &PinError) -> Fault {
     let fault = Fault::of(code::PREFLIGHT, error);
     let remedy = match error {
         PinError::Artifact(artifact) => artifact.remedy(),
+        PinError::Image { source, .. } => source.hint.clone(),
         PinError::NoAgent => {
             Some("build it with `make build`, or set `CASTRUM_AGENT` to its path".to_owned())
         }

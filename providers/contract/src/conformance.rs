@@ -4,6 +4,7 @@
 //! also when a check fails. A provider in a process of its own is killed in the middle of its work; one that lives in
 //! this process is dropped there instead.
 
+mod base;
 mod check;
 mod making;
 mod owning;
@@ -66,6 +67,10 @@ pub struct Ground {
     pub clusters: [ClusterId; 2],
     /// Two nodes or more, each with its machine where the place makes none.
     pub nodes: Vec<(NodeName, Option<ExistingMachine>)>,
+    /// The zones of the place, where it has any; the first one is used.
+    pub zones: Vec<String>,
+    /// The place's own image that machines start from, where it has images of its own.
+    pub image: Option<String>,
     /// How long one check may take, and how long a call that asks to come again is repeated.
     pub patience: Duration,
 }

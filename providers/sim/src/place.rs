@@ -14,6 +14,9 @@ pub(crate) struct Place {
     pub(crate) resources: BTreeMap<ResourcePath, Vec<Resource>>,
     /// How many resources were ever made; ids and addresses are numbered by it.
     pub(crate) made: u64,
+    /// How many resources use each.
+    #[serde(default)]
+    users: BTreeMap<ResourcePath, u32>,
     /// The number of each site, which its addresses begin with.
     sites: BTreeMap<SiteName, Numbers>,
 }
@@ -30,6 +33,9 @@ pub(crate) struct Resource {
     pub(crate) id: String,
     key: String,
     spec: Digest,
+    /// What it uses, by label.
+    #[serde(default)]
+    needs: Vec<ResourcePath>,
     pub(crate) ready_at: Timestamp,
     pub(crate) machine: Option<Machine>,
 }
@@ -47,6 +53,7 @@ pub(crate) struct Create<'a> {
     pub(crate) path: &'a ResourcePath,
     pub(crate) key: String,
     pub(crate) spec: Digest,
+    pub(crate) needs: Vec<ResourcePath>,
     pub(crate) ready_at: Timestamp,
     pub(crate) now: Timestamp,
 }
@@ -84,22 +91,55 @@ impl Place {
             let address = IpAddr::V4(Ipv4Addr::from_bits((10 << 24) + host));
             Machine { address, power: PowerState::On, created_at: create.now }
         });
-        let Create { key, spec, ready_at, .. } = create;
-        known.push(Resource { id, key, spec, ready_at, machine });
+        let Create { key, spec, needs, ready_at, .. } = create;
+        self.use_all(&needs);
+        let resource = Resource { id, key, spec, needs, ready_at, machine };
+        self.resources.entry(create.path.clone()).or_default().push(resource);
         true
     }
 
     /// Gives the resource another spec. Whether it had another.
-    pub(crate) fn change(&mut self, path: &ResourcePath, spec: &Digest) -> bool {
+    pub(crate) fn change(&mut self, path: &ResourcePath, spec: &Digest, needs: &[ResourcePath]) -> bool {
         let Some(resource) = self.find_mut(path) else { return false };
         let differs = resource.spec != *spec;
-        resource.spec.clone_from(spec);
+        if differs {
+            resource.spec.clone_from(spec);
+            let before = std::mem::replace(&mut resource.needs, needs.to_vec());
+            self.use_all(needs);
+            self.use_none(&before);
+        }
         differs
+    }
+
+    fn use_all(&mut self, needs: &[ResourcePath]) {
+        for need in needs {
+            *self.users.entry(need.clone()).or_default() += 1;
+        }
+    }
+
+    fn use_none(&mut self, needs: &[ResourcePath]) {
+        for need in needs {
+            let left = self.users.get(need).copied().unwrap_or_default().saturating_sub(1);
+            if left == 0 {
+                self.users.remove(need);
+            } else {
+                self.users.insert(need.clone(), left);
+            }
+        }
+    }
+
+    /// Whether anything uses the resource.
+    pub(crate) fn is_used(&self, path: &ResourcePath) -> bool {
+        self.users.contains_key(path)
     }
 
     /// Removes all that carries the label. Whether there was any.
     pub(crate) fn remove(&mut self, path: &ResourcePath) -> bool {
-        self.resources.remove(path).is_some()
+        let removed = self.resources.remove(path);
+        for resource in removed.iter().flatten() {
+            self.use_none(&resource.needs);
+        }
+        removed.is_some()
     }
 
     pub(crate) fn machines_in(&self, site: &SiteName) -> usize {

@@ -39,6 +39,8 @@ pub struct Settings {
     pub seed: u64,
     /// Whether the place makes machine images of its own.
     pub image: bool,
+    /// Whether it makes subnets, firewalls, addresses and all else that clouds make, and wants them before their users.
+    pub cloud: bool,
     /// The file that the world is kept in between processes; `None`: it ends with this one.
     pub state: Option<String>,
     /// How long things take.
@@ -240,8 +242,10 @@ impl Settings {
 
 fn read_all(top: &mut Reader<'_>) -> Settings {
     let known = Settings::default();
-    // The range of addresses is read by whoever resolves the blueprint.
-    let _ = top.take("cidr");
+    // These are read by whoever resolves the blueprint.
+    for key in ["cidr", "zones", "gateways"] {
+        let _ = top.take(key);
+    }
     let component = top
         .within("component")
         .map_or(known.component, |mut r| read_component(&mut r, &Component::default()));
@@ -252,6 +256,7 @@ fn read_all(top: &mut Reader<'_>) -> Settings {
     let settings = Settings {
         seed: top.whole("seed").unwrap_or(known.seed),
         image: top.flag("image").unwrap_or(known.image),
+        cloud: top.flag("cloud").unwrap_or(known.cloud),
         state: top.text("state"),
         latency: read_latency(top),
         bucket: top.within("bucket").and_then(|mut r| read_bucket(&mut r)),

@@ -131,6 +131,14 @@ impl Sim {
         Ok(())
     }
 
+    fn makes(&self, kind: ResourceKind) -> bool {
+        match kind {
+            ResourceKind::Image => self.settings.image,
+            ResourceKind::Network | ResourceKind::Machine => true,
+            _ => self.settings.cloud,
+        }
+    }
+
     fn blind(&self, reason: &str) -> Blind {
         Blind { site: self.site.clone(), kind: None, reason: reason.to_owned() }
     }
@@ -154,12 +162,17 @@ impl Sim {
     fn make(&self, state: &mut State, wanted: &Wanted, takes: u64) -> Result<Change, Failure> {
         let (path, now) = (&wanted.path, state.time);
         let spec = wanted.spec.digest();
+        let needs = needs_of(wanted);
+        if let Some(missing) = needs.iter().find(|need| !is_ready(state, need)) {
+            let text = format!("simulated: `{missing}`, which it needs, is not there");
+            return Err(Failure::new(FailureClass::NotReady, text));
+        }
         if let Some(resource) = state.place.find(path) {
             let off = resource.machine.as_ref().is_some_and(|machine| machine.power == PowerState::Off);
             if off {
                 set_power(state, path, PowerState::On);
             }
-            let changed = state.place.change(path, &spec) || off;
+            let changed = state.place.change(path, &spec, &needs) || off;
             return Ok(if changed { Change::Changed } else { Change::Unchanged });
         }
         let full =
@@ -171,7 +184,7 @@ impl Sim {
             ));
         }
         let key = idempotency_key(&state.cluster, path, wanted.generation);
-        let create = Create { path, key, spec, ready_at: now.plus(takes), now };
+        let create = Create { path, key, spec, needs, ready_at: now.plus(takes), now };
         if state.place.create(create)
             && let ResourceSpec::Machine(machine) = &wanted.spec
         {
@@ -182,6 +195,17 @@ impl Sim {
         }
         Ok(Change::Created)
     }
+}
+
+fn needs_of(wanted: &Wanted) -> Vec<ResourcePath> {
+    let site = &wanted.path.site;
+    let path =
+        |(kind, name): (ResourceKind, &str)| ResourcePath { site: site.clone(), kind, name: name.to_owned() };
+    wanted.spec.needs().into_iter().map(path).collect()
+}
+
+fn is_ready(state: &State, path: &ResourcePath) -> bool {
+    state.place.find(path).is_some_and(|resource| resource.ready_at <= state.time)
 }
 
 /// What is gone and shown all the same.
@@ -222,10 +246,7 @@ fn set_power(state: &mut State, path: &ResourcePath, wanted: PowerState) {
 #[async_trait]
 impl Provider for Sim {
     fn abilities(&self) -> Abilities {
-        let mut kinds = vec![ResourceKind::Network, ResourceKind::Machine];
-        if self.settings.image {
-            kinds.insert(0, ResourceKind::Image);
-        }
+        let kinds = ResourceKind::ALL.into_iter().filter(|kind| self.makes(*kind)).collect();
         let stale_ms = self.settings.faults.stale;
         Abilities {
             provider: "sim".to_owned(),
@@ -256,14 +277,15 @@ impl Provider for Sim {
     }
 
     async fn ensure(&self, wanted: &Wanted) -> Result<Ensured, Failure> {
-        let lane = match wanted.path.kind {
-            ResourceKind::Image if self.settings.image => Lane::Image,
-            ResourceKind::Network => Lane::Network,
+        let kind = wanted.path.kind;
+        if !self.makes(kind) {
+            let text = format!("this simulated place makes no {kind}");
+            return Err(Failure::new(FailureClass::Unsupported, text));
+        }
+        let lane = match kind {
+            ResourceKind::Image => Lane::Image,
             ResourceKind::Machine => Lane::Machine,
-            kind => {
-                let text = format!("a simulated place makes no {kind}");
-                return Err(Failure::new(FailureClass::Unsupported, text));
-            }
+            _ => Lane::Network,
         };
         let made = self.call((lane, Some(&wanted.path)), |state, takes| self.make(state, wanted, takes));
         let change = made.await?;
@@ -288,6 +310,9 @@ impl Provider for Sim {
                     FailureClass::NotReady,
                     "simulated: machines are still in the network",
                 ));
+            }
+            if state.place.is_used(path) {
+                return Err(Failure::new(FailureClass::NotReady, "simulated: something still uses it"));
             }
             let there = state.place.remove(path);
             if self.settings.faults.lingers.contains(&path.name) {

@@ -45,6 +45,8 @@ fn verdicts(settings: Settings) -> BTreeMap<Check, Verdict> {
         site: "here".parse().expect("a name"),
         clusters: [ClusterId::from_bytes([7; 6]), ClusterId::from_bytes([8; 6])],
         nodes: vec![node("check-1"), node("check-2")],
+        zones: vec!["a".to_owned()],
+        image: None,
         patience: Duration::from_hours(1),
     };
     let candidate = Simulated { settings, worlds: Mutex::default() };
@@ -62,6 +64,14 @@ fn verdicts(settings: Settings) -> BTreeMap<Check, Verdict> {
 fn the_simulated_place_passes_the_suite() {
     let missed: Vec<_> =
         verdicts(Settings::default()).into_iter().filter(|(_, verdict)| *verdict != Verdict::Ok).collect();
+    assert!(missed.is_empty(), "{missed:#?}");
+}
+
+#[test]
+fn it_passes_with_all_that_clouds_make() {
+    let settings = Settings { cloud: true, ..Settings::default() };
+    let missed: Vec<_> =
+        verdicts(settings).into_iter().filter(|(_, verdict)| *verdict != Verdict::Ok).collect();
     assert!(missed.is_empty(), "{missed:#?}");
 }
 

@@ -92,6 +92,8 @@ async fn machines_that_exist_already_pass_the_suite() {
         site: "here".parse().unwrap(),
         clusters: [ClusterId::from_bytes([7; 6]), ClusterId::from_bytes([8; 6])],
         nodes: named.iter().map(|(name, machine)| (name.parse().unwrap(), Some(machine.clone()))).collect(),
+        zones: vec!["a".to_owned()],
+        image: None,
         patience: Duration::from_mins(1),
     };
     let by_path = named.into_iter().map(|(name, machine)| {

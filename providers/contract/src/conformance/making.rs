@@ -183,6 +183,8 @@ impl Suite<'_> {
             }
         }
         self.must_remove(&opened, &machine.path).await?;
+        let others = self.remove_all(|path| path.kind != ResourceKind::Network).await;
+        others.map_err(failed)?;
         self.must_remove(&opened, &network.path).await.map(drop)
     }
 }

@@ -2,18 +2,16 @@
 
 use castrum_blueprints::names::ResourceKind;
 
+use super::base::one_of_each;
 use super::{Checked, Miss, Opened, Suite, failed, must, skipped};
-use crate::{FailureClass, ImageSpec, NetworkSpec, PowerState, Removed, ResourceSpec};
+use crate::{FailureClass, PowerState, Removed};
 
 impl Suite<'_> {
     pub(super) async fn unsupported(&self) -> Checked {
         let opened = self.open().await?;
         let kinds = opened.provider.abilities().kinds;
-        let all = [
-            ResourceSpec::Image(ImageSpec { release: "debian-12".to_owned() }),
-            ResourceSpec::Network(NetworkSpec { nodes: 8, cidr: None }),
-        ];
-        let missing: Vec<_> = all.into_iter().filter(|spec| !kinds.contains(&spec.kind())).collect();
+        let all = one_of_each("a").into_iter().map(|(_, spec)| spec);
+        let missing: Vec<_> = all.filter(|spec| !kinds.contains(&spec.kind())).collect();
         if missing.is_empty() {
             return Err(skipped("it makes every kind that can be asked for"));
         }

@@ -5,21 +5,15 @@ use std::fmt::Debug;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use castrum_blueprints::blueprint::Size;
-use castrum_blueprints::names::{ClusterId, Digest, ResourceKind, ResourcePath, Role};
+use castrum_blueprints::names::{ClusterId, Digest, ResourceKind, ResourcePath};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Candidate, Check, Checked, Ground, Miss, Opened, Outcome, Verdict, failed, must, skipped};
+use super::{Candidate, Check, Checked, Ground, Miss, Opened, Outcome, Verdict, failed, must};
 use crate::veil::HIDDEN;
-use crate::{
-    Attachments, BootData, Change, Ensured, Failure, ImageSpec, MachineSpec, NetworkSpec, Removed,
-    ResourceSeen, ResourceSpec, Wanted,
-};
+use crate::{BootData, Change, Ensured, Failure, Removed, ResourceSeen, ResourceSpec, Wanted};
 
 /// Between two calls where the first asked to come again.
 const AGAIN: Duration = Duration::from_millis(200);
-/// The memory of a machine, and that of a larger one.
-const MEMORY: [u64; 2] = [512, 1024];
 
 /// One provider being held to the contract.
 pub struct Suite<'a> {
@@ -108,7 +102,7 @@ impl<'a> Suite<'a> {
         self.remove_all(|_| true).await
     }
 
-    async fn remove_all(&self, of: impl Fn(&ResourcePath) -> bool) -> Result<(), String> {
+    pub(super) async fn remove_all(&self, of: impl Fn(&ResourcePath) -> bool) -> Result<(), String> {
         let mut left: Vec<_> = lock(&self.made).iter().filter(|(_, path)| of(path)).cloned().collect();
         // Machines first, then what they stand on.
         left.sort_by_key(|(_, path)| std::cmp::Reverse(path.kind));
@@ -144,45 +138,8 @@ impl<'a> Suite<'a> {
         ResourcePath { site: self.ground.site.clone(), kind, name: name.to_owned() }
     }
 
-    /// What machines stand on, where the place has it: an image, a network.
-    pub(super) fn base(&self, opened: &Opened) -> Vec<Wanted> {
-        let release = "debian-12".to_owned();
-        let specs = [
-            ("debian-12", ResourceSpec::Image(ImageSpec { release })),
-            ("nodes", ResourceSpec::Network(NetworkSpec { nodes: 8, cidr: None })),
-        ];
-        let kinds = opened.provider.abilities().kinds;
-        let wanted = specs.into_iter().filter(|(_, spec)| kinds.contains(&spec.kind()));
-        wanted.map(|(name, spec)| self.wanted(name, spec)).collect()
-    }
-
     pub(super) fn wanted(&self, name: &str, spec: ResourceSpec) -> Wanted {
         Wanted { path: self.path(spec.kind(), name), spec, generation: 0, boot_data: None }
-    }
-
-    /// The `number`-th machine, larger if `large`.
-    pub(super) fn machine(&self, opened: &Opened, number: usize, large: bool) -> Result<Wanted, Miss> {
-        let abilities = opened.provider.abilities();
-        if !abilities.kinds.contains(&ResourceKind::Machine) {
-            return Err(skipped("it makes no machines"));
-        }
-        let Some((node, existing)) = self.ground.nodes.get(number) else {
-            return Err(skipped(format!("it needs {} machines", number + 1)));
-        };
-        let spec = MachineSpec {
-            node: node.clone(),
-            role: Role::Agent,
-            size: Size { cpus: 1, memory_mib: MEMORY[usize::from(large)], disk_gib: 4 },
-            disks: Vec::new(),
-            zone: None,
-            image: abilities.kinds.contains(&ResourceKind::Image).then(|| "debian-12".to_owned()),
-            open_ports: Vec::new(),
-            existing: existing.clone(),
-            attached: Attachments::default(),
-        };
-        let boot_data = abilities.boot_data.then(|| self.boot_data("first"));
-        let wanted = self.wanted(node.as_str(), ResourceSpec::Machine(Box::new(spec)));
-        Ok(Wanted { boot_data, ..wanted })
     }
 
     fn secret(&self, of: &str) -> Digest {

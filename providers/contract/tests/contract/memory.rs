@@ -396,6 +396,8 @@ pub fn ground() -> Ground {
         site: "here".parse().expect("a name"),
         clusters: [ClusterId::from_bytes([7; 6]), ClusterId::from_bytes([8; 6])],
         nodes: vec![node("check-1"), node("check-2")],
+        zones: vec!["a".to_owned()],
+        image: None,
         patience: Duration::from_secs(20),
     }
 }
