@@ -8,8 +8,8 @@
 
 mod conformance;
 mod gate;
-// mod kills;
-// mod life;
-// mod points;
-// mod secrets;
-// mod storms;
+mod kills;
+mod life;
+mod points;
+mod secrets;
+mod storms;

@@ -12,7 +12,8 @@ use castrum::events::Events;
 use castrum_blueprints::blueprint::{Blueprint, Disk, Size};
 use castrum_blueprints::desired::{Desired, resolve};
 use castrum_blueprints::names::{ClusterId, Role};
-use castrum_provider::{CONTRACT_VERSION, Deadlines, Executable, Failure, Hello, ProcessProvider, Provider};
+use castrum_blueprints::plan::{Progress, plan};
+use castrum_provider::{Deadlines, Executable, Failure, Hello, ProcessProvider, Provider};
 use castrum_provider_sim::World;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -80,7 +81,7 @@ pub async fn provider(
     cluster: &ClusterId,
     settings: &BTreeMap<String, Value>,
 ) -> Result<ProcessProvider, Failure> {
-    let hello = Hello { contract: CONTRACT_VERSION, cluster: cluster.clone(), site: site(), settings: settings.clone() };
+    let hello = Hello::new(cluster.clone(), site(), settings.clone());
     ProcessProvider::start(Executable::at("aws", program), hello, Deadlines::default()).await
 }
 
@@ -113,7 +114,7 @@ impl Camp {
         let world = World::new(cluster.lock.cluster.clone());
         let twin = Arc::new(Twin::new(Arc::clone(&cloud), &world));
         let sites = Sites(BTreeMap::from([(site(), Arc::clone(&twin) as Arc<dyn Provider>)]));
-        // castrum::pin::pin_images(&sites, &mut cluster.lock).await.expect("the account has images");
+        castrum::pin::pin_images(&sites, &mut cluster.lock).await.expect("the account has images");
         let project = Arc::new(MemoryProject::new(cluster.lock.clone()));
         Self { peer, cluster, world, project, cloud, twin, program, _folder: folder }
     }
@@ -138,6 +139,15 @@ impl Camp {
         let abilities = BTreeMap::from([(site(), self.cloud.abilities())]);
         let lock = self.project.lock();
         resolve(&self.cluster.blueprint, &self.cluster.stack, &lock, &abilities).expect("it can be resolved")
+    }
+
+    /// What a plan would do now, each step with its reason.
+    pub async fn plan(&self) -> BTreeMap<String, String> {
+        let (engine, _heard, _canceller) = self.engine();
+        let desired = self.desired();
+        let observed = engine.observe(&desired).await;
+        let plan = plan(&desired, &observed, self.world.now()).expect("rendered");
+        plan.steps.into_iter().map(|step| (step.id, step.reason)).collect()
     }
 
     /// A fresh engine, as a new process has it.
@@ -166,7 +176,7 @@ impl Camp {
     pub async fn apply_until_whole(&self) -> (Outcome, usize) {
         for run in 1..=RUNS {
             let (outcome, _) = self.apply().await;
-            if outcome.progress == Some(castrum_blueprints::plan::Progress::Converged) || run == RUNS {
+            if outcome.progress == Some(Progress::Converged) || run == RUNS {
                 return (outcome, run);
             }
         }
@@ -183,7 +193,7 @@ impl Camp {
     pub async fn destroy_until_gone(&self) -> (Outcome, usize) {
         for run in 1..=RUNS {
             let (outcome, _) = self.destroy().await;
-            if outcome.progress == Some(castrum_blueprints::plan::Progress::Converged) || run == RUNS {
+            if outcome.progress == Some(Progress::Converged) || run == RUNS {
                 return (outcome, run);
             }
         }

@@ -185,6 +185,14 @@ impl Peer {
         pretty(&self.control("GET", "account?named", &Value::Null).await)
     }
 
+    /// The ids of what carries the label of a resource.
+    pub async fn labelled(&self, path: &str) -> Vec<String> {
+        let account = self.control("GET", "account", &Value::Null).await;
+        let tags = account["DescribeTags"]["tagSet"].as_array().cloned().unwrap_or_default();
+        let of_it = tags.iter().filter(|tag| tag["key"] == "castrum-resource" && tag["value"] == path);
+        of_it.filter_map(|tag| tag["resourceId"].as_str().map(str::to_owned)).collect()
+    }
+
     /// One call to a service of the account, as somebody else's; it must succeed.
     pub async fn call(&self, service: &str, action: &str, fields: &[(&str, &str)]) -> String {
         let version = if service == "ec2" { "2016-11-15" } else { "2015-12-01" };

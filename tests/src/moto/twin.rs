@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use castrum_blueprints::names::{ResourceKind, ResourcePath};
 use castrum_provider::{
-    Abilities, Ensured, Failure, Images, Observation, Power, PowerState, ProcessProvider, Provider, Removed,
-    ResourceSeen, Wanted,
+    Abilities, Attachments, Ensured, Failure, Images, Observation, Power, PowerState, ProcessProvider, Provider, Removed,
+    ResourceSeen, ResourceSpec, Wanted,
 };
 use castrum_provider_sim::{Settings, Sim, World};
 
@@ -59,7 +59,7 @@ impl Twin {
         if before.as_ref() != Some(&seen.id) {
             self.part(&seen.path).await;
             let wanted = lock(&self.wanted).get(&seen.path).cloned();
-            let Some(wanted) = wanted else { return };
+            let Some(wanted) = wanted.map(alone) else { return };
             self.sim.ensure(&wanted).await.expect("a simulated place takes every machine");
             lock(&self.paired).insert(seen.path.clone(), seen.id.clone());
         }
@@ -82,6 +82,14 @@ impl Twin {
         lock(&self.paired).remove(path);
         self.sim.remove(path).await.expect("a simulated place lets go");
     }
+}
+
+/// What a simulated node is made from: what its machine stands on is in the account.
+fn alone(mut wanted: Wanted) -> Wanted {
+    if let ResourceSpec::Machine(spec) = &mut wanted.spec {
+        spec.attached = Attachments::default();
+    }
+    wanted
 }
 
 #[async_trait]

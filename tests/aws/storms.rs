@@ -1,0 +1,84 @@
+//! An account that misbehaves: answers are lost, calls are refused, limits are hit, looks are late. In the end everything
+//! is there once, and after a destroy nothing is.
+
+use std::time::Instant;
+
+use castrum_blueprints::plan::Progress;
+use castrum_tests::cluster::small;
+use castrum_tests::moto::{Camp, Peer, settings};
+use serde_json::{Value, json};
+
+use crate::life::{changes, similar_asserts};
+
+/// What an account looks like in which a cluster was made without any trouble.
+async fn undisturbed() -> String {
+    let camp = Camp::new(Peer::start(), small(2)).await;
+    let (outcome, _) = camp.apply().await;
+    assert_eq!(outcome.progress, Some(Progress::Converged), "{:#?}", outcome.plan);
+    camp.peer.named().await
+}
+
+/// Makes a cluster in bad weather and removes it again.
+async fn through(weather: &str, faults: Value, limits: Value, stale: u64) {
+    let whole = undisturbed().await;
+    let peer = Peer::start();
+    let before = peer.account().await;
+    let mut cluster = small(2);
+    let site = cluster.blueprint.sites.values_mut().next().unwrap();
+    site.settings = settings();
+    site.settings.insert("stale".to_owned(), json!(stale));
+    let camp = Camp::new(peer, cluster).await;
+    camp.peer.settings(limits).await;
+    camp.peer.faults(faults).await;
+    let began = Instant::now();
+    let (outcome, runs) = camp.apply_until_whole().await;
+    assert_eq!(outcome.progress, Some(Progress::Converged), "{weather}: {:#?}", outcome.plan);
+    let (calls, applied) = (camp.peer.calls().await, began.elapsed());
+    similar_asserts(&camp.peer.named().await, &whole);
+    let (outcome, removals) = camp.destroy_until_gone().await;
+    assert_eq!(outcome.progress, Some(Progress::Converged), "{weather}: {:#?}", outcome.plan);
+    println!(
+        "{weather}: {runs} applies, {} calls, {applied:?}; {removals} destroys, {:?} in all; {:?}",
+        calls.len(),
+        began.elapsed(),
+        changes(&calls),
+    );
+    similar_asserts(&camp.peer.account().await, &before);
+}
+
+async fn losing(percent: u32) {
+    let lost = json!([{ "action": "*", "chance": percent, "when": "after", "close": true }]);
+    through(&format!("{percent} % of all answers are lost"), lost, json!({ "seed": percent }), 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_answer_of_a_hundred_is_lost() {
+    losing(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_answer_of_ten_is_lost() {
+    losing(10).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_other_answer_is_lost() {
+    losing(50).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_other_call_is_an_error_of_the_service() {
+    let half = json!([{ "action": "*", "chance": 50, "code": "InternalError", "status": 500 }]);
+    through("every other call fails", half, json!({ "seed": 3 }), 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_are_limited_as_in_a_real_account() {
+    through("limits of EC2", json!([]), json!({ "buckets": true }), 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn looks_show_the_past_and_things_take_time() {
+    let slow = json!({ "stale_ms": 1500, "pending_ms": 300, "terminating_ms": 700, "seed": 4 });
+    through("looks are up to 1.5 s late", json!([]), slow, 1500).await;
+}
