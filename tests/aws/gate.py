@@ -10,6 +10,7 @@ moto answers for EC2, load balancers, S3, STS and IAM. The gate adds what a real
     POST faults [..]            things that go wrong        DELETE faults    nothing goes wrong any more
     POST settings {..}          limits, delays, seeds       POST reset       an empty account
     POST hold {..}              stops at one call           GET  held        waits until it has stopped there
+    DELETE tokens               forgets client tokens
     POST release                what was held is dropped    GET  account     everything there is (account?named)
 """
 
@@ -232,6 +233,11 @@ class Gate:
             self.calls = []
             self.faults.clear()
         self.world.reset()
+
+    def delete_tokens(self, _told, _query):
+        """So much time passes that client tokens are forgotten."""
+        with self.world.lock:
+            self.world.tokens.clear()
 
     def post_hold(self, told, _query):
         """Stops at the `nth` call from now on that matches `action`, at its `moment`: before, effect, or answer."""

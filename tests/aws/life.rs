@@ -1,11 +1,14 @@
 //! A cluster's life in an account: made, found whole, put right after somebody changed it, grown, shrunk, and removed
 //! without a trace.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use castrum_blueprints::plan::Progress;
 use castrum_tests::cluster::small;
 use castrum_tests::moto::{ApiCall, Camp, Peer, plant};
+
+/// The id of every cluster here.
+const CLUSTER: &str = "0123456789ab";
 
 /// What the calls that changed something were, and how many of each.
 pub fn changes(calls: &[ApiCall]) -> BTreeMap<String, usize> {
@@ -19,7 +22,7 @@ pub fn changes(calls: &[ApiCall]) -> BTreeMap<String, usize> {
 /// Three masters, two agents and a public agent over two zones, made beside what belongs to others.
 async fn made() -> (Camp, String) {
     let peer = Peer::start();
-    plant(&peer, "0123456789ab").await;
+    plant(&peer, CLUSTER).await;
     let before = peer.account().await;
     let camp = Camp::new(peer, small(2)).await;
     let (outcome, _) = camp.apply().await;
@@ -60,7 +63,7 @@ async fn a_cluster_is_made_and_removed_without_a_trace() {
     println!("{} calls, of which changed something: {:?}", calls.len(), changes(&calls));
     let desired = camp.desired();
     for path in desired.resources.keys() {
-        assert!(!camp.peer.labelled(&path.to_string()).await.is_empty() || path.kind.to_string() == "load-balancer", "{path}");
+        assert!(!camp.peer.labelled(CLUSTER, &path.to_string()).await.is_empty() || path.kind.to_string() == "load-balancer", "{path}");
     }
     assert_nothing_to_do(&camp).await;
     destroyed(&camp, &before).await;
@@ -70,7 +73,6 @@ async fn a_cluster_is_made_and_removed_without_a_trace() {
 async fn what_somebody_changed_is_seen_with_its_reason_and_put_right() {
     let (camp, before) = made().await;
     let whole = camp.peer.named().await;
-    // A rule is added to a firewall, an instance is terminated, a tag is changed.
     let group = one_of(&camp, "here/firewall/nodes", "sg-").await;
     let rule = [
         ("GroupId", group.as_str()),
@@ -80,27 +82,29 @@ async fn what_somebody_changed_is_seen_with_its_reason_and_put_right() {
         ("IpPermissions.1.IpRanges.1.CidrIp", "0.0.0.0/0"),
     ];
     camp.peer.call("ec2", "AuthorizeSecurityGroupIngress", &rule).await;
+    assert_put_right(&camp, "ensure here/firewall/nodes", "tcp 23").await;
     let instance = one_of(&camp, "here/machine/agents-1", "i-").await;
     camp.peer.call("ec2", "TerminateInstances", &[("InstanceId.1", &instance)]).await;
+    assert_put_right(&camp, "ensure here/machine/agents-1", "does not exist").await;
     let vpc = one_of(&camp, "here/network/nodes", "vpc-").await;
     let tag = [("ResourceId.1", vpc.as_str()), ("Tag.1.Key", "Name"), ("Tag.1.Value", "mine")];
     camp.peer.call("ec2", "CreateTags", &tag).await;
-    let plan = camp.plan().await;
-    println!("{plan:#?}");
-    let steps: BTreeSet<&str> = plan.keys().map(String::as_str).collect();
-    for step in ["ensure here/firewall/nodes", "ensure here/network/nodes"] {
-        assert!(steps.contains(step), "{plan:#?}");
-        assert!(!plan[step].is_empty() && plan[step] != "does not exist", "{step}: {}", plan[step]);
-    }
-    let (outcome, _) = camp.apply().await;
-    assert_eq!(outcome.progress, Some(Progress::Converged), "{:#?}", outcome.plan);
+    assert_put_right(&camp, "ensure here/network/nodes", "`Name`").await;
     similar_asserts(&camp.peer.named().await, &whole);
     assert_nothing_to_do(&camp).await;
     destroyed(&camp, &before).await;
 }
 
+/// The plan has this step for this reason, and a run does it.
+async fn assert_put_right(camp: &Camp, step: &str, reason: &str) {
+    let plan = camp.plan().await;
+    assert!(plan.get(step).is_some_and(|said| said.contains(reason)), "{step}, {reason}: {plan:#?}");
+    let (outcome, _) = camp.apply().await;
+    assert_eq!(outcome.progress, Some(Progress::Converged), "{:#?}", outcome.plan);
+}
+
 async fn one_of(camp: &Camp, path: &str, kind: &str) -> String {
-    let ids = camp.peer.labelled(path).await;
+    let ids = camp.peer.labelled(CLUSTER, path).await;
     ids.iter().find(|id| id.starts_with(kind)).unwrap_or_else(|| panic!("no {kind} in {ids:?}")).clone()
 }
 

@@ -36,6 +36,7 @@ ELB = ["DescribeLoadBalancers", "DescribeTargetGroups"]
 OF_BALANCER = [("DescribeListeners", "LoadBalancerArn"), ("DescribeLoadBalancerAttributes", "LoadBalancerArn")]
 OF_TARGETS = [("DescribeTargetHealth", "TargetGroupArn"), ("DescribeTargetGroupAttributes", "TargetGroupArn")]
 RESOURCE = "castrum-resource"
+STATE = "castrum-state"
 
 
 def dump(ask, region, named):
@@ -109,7 +110,7 @@ def without_past(shown):
     shown = walk(shown)
     tags = shown["DescribeTags"].get("tagSet") if isinstance(shown["DescribeTags"], dict) else None
     if isinstance(tags, list):
-        shown["DescribeTags"]["tagSet"] = [tag for tag in tags if tag["resourceId"] not in gone]
+        shown["DescribeTags"]["tagSet"] = [tag for tag in tags if tag["resourceId"] not in gone] or ""
     return shown
 
 
@@ -122,6 +123,17 @@ def ordered(thing):
     return thing
 
 
+def digests(thing):
+    """The same without tags that are computed from ids."""
+    if isinstance(thing, dict):
+        key = thing.get("key", thing.get("Key"))
+        return {
+            name: "<>" if key == STATE and name in ("value", "Value") else digests(value)
+            for name, value in thing.items()
+        }
+    return [digests(one) for one in thing] if isinstance(thing, list) else thing
+
+
 def rename(shown):
     """Ids by the label of what they belong to, and everything else that is drawn by chance by what it is."""
     names = {}
@@ -129,7 +141,7 @@ def rename(shown):
     for tag in tags:
         if tag["key"] == RESOURCE:
             names[tag["resourceId"]] = f"{tag['resourceId'].rpartition('-')[0]}<{tag['value']}>"
-    text = json.dumps(shown, sort_keys=True)
+    text = json.dumps(digests(shown), sort_keys=True)
     text = re.sub(
         r"\b([a-z]{1,3}[a-z-]{0,12})-(?:[0-9a-f]{17}|[0-9a-f]{8})\b",
         lambda found: names.get(found.group(), f"{found.group(1)}<>"),
@@ -137,6 +149,7 @@ def rename(shown):
     )
     text = re.sub(r"\bip-\d+-\d+-\d+-\d+|\bec2-\d+-\d+-\d+-\d+", "dns<>", text)
     text = re.sub(r"(?<![\d./])\d+\.\d+\.\d+\.\d+(?![\d/])", "ip<>", text)
+    text = re.sub(r"(?<![\d./])\d+\.\d+\.\d+\.\d+/20\b", "subnet<>", text)
     text = re.sub(r"\d{4}-\d\d-\d\dT[0-9:.]+Z?", "time<>", text)
     text = re.sub(r"\b[0-9a-f]{2}(:[0-9a-f]{2}){5}\b", "mac<>", text)
     text = re.sub(r"/[0-9a-f]{16}\b", "/<>", text)

@@ -1,6 +1,6 @@
 """What goes wrong: on demand, by chance, by limits, and by what an account may not do.
 
-A fault is data: `action` (or `*`), `nth` (only that one of the calls that match), `count` (how often at most), `chance`
+A fault is data: `action` (or `*`), `changes` (only calls that change something), `nth` (only that one of the calls that match), `count` (how often at most), `chance`
 (of a hundred), `when` (`before`: refuse; `after`: do the work and lose the answer), `code`, `status`, `close` (no answer
 at all), `delay_ms`.
 """
@@ -73,6 +73,8 @@ class Faults:
         """The first fault that this call meets."""
         for number, rule in enumerate(self.rules):
             if not fnmatch.fnmatch(call.action, rule.get("action", "*")):
+                continue
+            if rule.get("changes") and call.looks():
                 continue
             self.seen[number] += 1
             if rule.get("nth") not in (None, self.seen[number]) or rule.get("count", 1) <= 0:

@@ -159,6 +159,17 @@ def after_delete(_, call, backend, answer):
     return answer
 
 
+# vpc/latest/userguide/delete-vpc.html: what a network came with goes with it; moto keeps its access control list.
+def after_delete_vpc(world, call, backend, answer):
+    """Forgets what came with a network."""
+    gone = call.params.get("VpcId")
+    for name, acl in list(backend.network_acls.items()):
+        if acl.vpc_id == gone:
+            del backend.network_acls[name]
+            backend.tags.pop(name, None)
+    return after_delete(world, call, backend, answer)
+
+
 # AWSEC2/latest/UserGuide/placement-groups.html; moto has none.
 def create_placement(_, call, backend):
     """Makes a placement group."""
@@ -255,7 +266,7 @@ AFTER = {
     "RunInstances": after_run,
     "CreateNatGateway": after_create_nat,
     "DeleteSubnet": after_delete_subnet,
-    "DeleteVpc": after_delete,
+    "DeleteVpc": after_delete_vpc,
     "DeleteSecurityGroup": after_delete,
     "DeleteRouteTable": after_delete,
     "DeleteInternetGateway": after_delete,

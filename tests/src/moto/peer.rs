@@ -1,5 +1,6 @@
 //! The peer: started and ended by the test that needs it, and told over HTTP how to behave.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -159,6 +160,11 @@ impl Peer {
         self.control("POST", "reset", &Value::Null).await;
     }
 
+    /// So much time passes that the service does not know client tokens any more.
+    pub async fn forget_tokens(&self) {
+        self.control("DELETE", "tokens", &Value::Null).await;
+    }
+
     /// Lets time stand still at one call.
     pub async fn stop_at(&self, stop: &Stop) {
         self.control("POST", "hold", &json!({ "nth": stop.nth, "moment": stop.moment })).await;
@@ -185,12 +191,16 @@ impl Peer {
         pretty(&self.control("GET", "account?named", &Value::Null).await)
     }
 
-    /// The ids of what carries the label of a resource.
-    pub async fn labelled(&self, path: &str) -> Vec<String> {
+    /// The ids of what carries the labels of a cluster's resource.
+    pub async fn labelled(&self, cluster: &str, path: &str) -> Vec<String> {
         let account = self.control("GET", "account", &Value::Null).await;
         let tags = account["DescribeTags"]["tagSet"].as_array().cloned().unwrap_or_default();
-        let of_it = tags.iter().filter(|tag| tag["key"] == "castrum-resource" && tag["value"] == path);
-        of_it.filter_map(|tag| tag["resourceId"].as_str().map(str::to_owned)).collect()
+        let with = |key: &str, value: &str| -> BTreeSet<String> {
+            let of_it = tags.iter().filter(|tag| tag["key"] == key && tag["value"] == value);
+            of_it.filter_map(|tag| tag["resourceId"].as_str().map(str::to_owned)).collect()
+        };
+        let (of_cluster, of_path) = (with("castrum-cluster", cluster), with("castrum-resource", path));
+        of_cluster.intersection(&of_path).cloned().collect()
     }
 
     /// One call to a service of the account, as somebody else's; it must succeed.
