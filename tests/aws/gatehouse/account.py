@@ -153,5 +153,6 @@ def rename(shown):
     text = re.sub(r"\d{4}-\d\d-\d\dT[0-9:.]+Z?", "time<>", text)
     text = re.sub(r"\b[0-9a-f]{2}(:[0-9a-f]{2}){5}\b", "mac<>", text)
     text = re.sub(r"/[0-9a-f]{16}\b", "/<>", text)
+    text = re.sub(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "uuid<>", text)
     text = re.sub(r'"clientToken": "[^"]*"', '"clientToken": "<>"', text)
     return json.loads(text)
