@@ -144,8 +144,15 @@ pub(crate) fn holder(volume: &Volume) -> Option<&str> {
 }
 
 /// Takes the volume from a machine, and waits until it is free.
-pub(crate) async fn detach(place: &Place, id: &str) -> Result<(), Failure> {
-    let detached = place.ec2.detach_volume().volume_id(id).send().await.map_err(fault("DetachVolume"));
+pub(crate) async fn detach(place: &Place, id: &str, machine: &str) -> Result<(), Failure> {
+    let detached = place
+        .ec2
+        .detach_volume()
+        .volume_id(id)
+        .instance_id(machine)
+        .send()
+        .await
+        .map_err(fault("DetachVolume"));
     match detached {
         // It was free, or is on its way.
         Err(fault) if fault.is(&["IncorrectState", "InvalidAttachment.NotFound"]) => {}
@@ -176,7 +183,7 @@ pub(crate) async fn remove(place: &Place, path: &ResourcePath) -> Result<Removed
                 let text = format!("`{path}` is attached to {machine}, which is not this cluster's");
                 return Err(not_ours(text).with_hint("detach it there if nobody needs it"));
             }
-            detach(place, &volume.id).await?;
+            detach(place, &volume.id, machine).await?;
         }
         delete(place, &volume.id).await?;
     }
