@@ -31,7 +31,7 @@ impl Place {
             ResourceSpec::Placement(spec) => placement::ensure(self, wanted, spec).await,
             ResourceSpec::Volume(spec) => volume::ensure(self, wanted, spec).await,
             ResourceSpec::LoadBalancer(spec) => balancer::ensure(self, wanted, spec).await,
-            ResourceSpec::Machine(spec) => machine::ensure(self, wanted, spec).await,
+            ResourceSpec::Machine(spec) => Box::pin(machine::ensure(self, wanted, spec)).await,
             ResourceSpec::Image(_) => {
                 let text = format!("`{}`: images are looked up here, and not made", wanted.path);
                 Err(Failure::new(FailureClass::Unsupported, text))
@@ -54,7 +54,7 @@ impl Provider for Place {
     }
 
     async fn observe(&self) -> Observation {
-        look::observe(self).await
+        Box::pin(look::observe(self)).await
     }
 
     async fn ensure(&self, wanted: &Wanted) -> Result<Ensured, Failure> {
@@ -104,6 +104,6 @@ impl Provider for Place {
     }
 
     async fn preflight(&self) -> Vec<Failure> {
-        preflight::check(self).await
+        Box::pin(preflight::check(self)).await
     }
 }

@@ -135,7 +135,9 @@ async fn create(place: &Place, wanted: &Wanted, spec: &VolumeSpec) -> Result<Par
 }
 
 pub(crate) async fn delete(place: &Place, id: &str) -> Result<(), Failure> {
-    gone(place.ec2.delete_volume().volume_id(id).send().await.map_err(fault("DeleteVolume")).map(drop))
+    gone(place.ec2.delete_volume().volume_id(id).send().await.map_err(fault("DeleteVolume")).map(drop))?;
+    place.bury(id);
+    Ok(())
 }
 
 /// The machine that the volume is attached to, and by which name.
