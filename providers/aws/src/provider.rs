@@ -69,9 +69,11 @@ impl Provider for Place {
                 Ok(Ensured { change, seen: ResourceSeen { spec: Some(wanted.spec.digest()), ..seen } })
             }
             Err(failure) => {
-                // An id that was learnt may be of something that is gone: the next call looks anew.
-                for (kind, name) in wanted.spec.needs() {
-                    self.forget(&self.path(kind, name));
+                // An id that was learnt may be of something that is gone: then the next call looks anew.
+                if !matches!(failure.class, FailureClass::Throttled | FailureClass::Transient) {
+                    for (kind, name) in wanted.spec.needs() {
+                        self.forget(&self.path(kind, name));
+                    }
                 }
                 Err(failure)
             }
