@@ -14,6 +14,7 @@ mod places;
 mod preferences;
 mod provider;
 mod run;
+mod unlock;
 
 use std::io;
 use std::path::Path;
@@ -74,6 +75,7 @@ fn run(cli: &Cli) -> Result<u8, Fault> {
             waiting(&blueprint, run::apply(args, (&blueprint, digest), global))
         }
         Command::Destroy(args) => waiting(&args.blueprint.file, run::destroy(args, global)),
+        Command::Unlock(args) => unlock::unlock(args),
         Command::Status(args) => waiting(&args.blueprint.file, look::status(args, global)),
         Command::Get(args) => waiting(&args.blueprint.file, look::get(args, global)),
         Command::WaitFor(args) => waiting(&args.blueprint.file, look::wait_for(args, global)),

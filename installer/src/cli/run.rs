@@ -25,7 +25,10 @@ use crate::cancel::Cancel;
 use crate::engine::{Engine, Outcome, ProjectPort, Sites};
 use crate::events::{Events, Listener};
 use crate::pin::{PinError, pin};
-use crate::project::{Guard, Holder, Journal, Project, ProjectError, read_journal, runs, write_whole};
+use crate::project::{
+    Guard, Holder, Journal, Lease, Project, ProjectError, StateError, TakeError, Tenure, read_journal, runs, told,
+    write_whole,
+};
 use crate::trust::{TrustedProject, unix_seconds};
 use crate::view::World;
 use crate::view::finish_view::{Finish, destroyed_text, finish_text};
@@ -47,7 +50,7 @@ pub(super) async fn preview(context: &Context, lock: Option<Lock>) -> Result<Pre
     let sites = context.sites(&lock.cluster).await?;
     let desired = context.desired(&lock, &sites)?;
     let clock = clock(&sites);
-    let trust = (exists && context.project.keyring_path().exists())
+    let trust = (exists && has_keyring(context)?)
         .then(|| context.trust(&lock.cluster))
         .transpose()?;
     let fleet: Arc<dyn Fleet> = match &trust {
@@ -112,7 +115,7 @@ const SAVED_PLAN: &str = "castrum-plan";
 
 fn plan_digest(project: &Project, forecast: &Forecast) -> Result<Digest, Fault> {
     let blueprint = project.read_blueprint().map_err(|error| Fault::of(code::BLUEPRINT, &error))?;
-    let lock = project.read_lock().map_err(|error| Fault::of(code::ERROR, &error))?;
+    let lock = project.read_lock()?;
     let steps: Vec<_> = forecast.rounds.iter().map(|round| &round.steps).collect();
     let all =
         serde_json::to_vec(&(blueprint, lock, steps)).map_err(|error| Fault::of(code::ERROR, &error))?;
@@ -201,6 +204,7 @@ pub(super) async fn apply(
         () = forced.wait_for_force() => return Ok(code::INTERRUPTED),
     };
     let outcome = outcome.map_err(|error| Fault::of(code::ERROR, &error))?;
+    still_held(&context.project)?;
     let ended = exit_code(&outcome, &started.desired);
     started.finish(&context, &outcome, ended, global);
     Ok(ended)
@@ -222,9 +226,8 @@ impl Started {
         (verb, global): (&str, &Global),
     ) -> Result<Self, Fault> {
         let project = &context.project;
-        let mut lock =
-            project.lock_or_new(&context.blueprint.name).map_err(|error| Fault::of(code::ERROR, &error))?;
-        project.write_lock(&lock).map_err(|error| Fault::of(code::ERROR, &error))?;
+        let mut lock = project.lock_or_new(&context.blueprint.name)?;
+        project.write_lock(&lock)?;
         let keyring = context.keyring(&lock.cluster)?;
         let fault = |error: &dyn std::error::Error| Fault::of(code::ERROR, error);
         keyring
@@ -240,11 +243,12 @@ impl Started {
             let pinned = pin((&context.stack, &context.files), &mut lock, &cache()?, &events).await;
             pinned.map_err(|error| pin_fault(&error))?;
         }
-        project.write_lock(&lock).map_err(|error| Fault::of(code::ERROR, &error))?;
+        project.write_lock(&lock)?;
         let sites = context.sites(&lock.cluster).await?;
         let desired = context.desired(&lock, &sites)?;
         let (fleet, clock) = (fleet(&lock.cluster, &sites, &trust)?, clock(&sites));
         let (cancel, interrupts) = interruptible(STOPPING);
+        let cancel = cancel.bound_to(tenure(project));
         let project: Arc<dyn ProjectPort> = Arc::new(TrustedProject { trust, project: Arc::clone(project) });
         let engine = Engine { sites, fleet, clock, project, events, cancel };
         Ok(Self { engine, desired, lock, _interrupts: interrupts })
@@ -294,12 +298,14 @@ pub(super) async fn destroy(args: &Destroy, global: &Global) -> Result<u8, Fault
     let events = events(&context, &clock, &run, global)?;
     events.say(What::RunStarted { verb: "destroy".to_owned(), cluster: lock.cluster.clone() });
     let (cancel, _interrupts) = interruptible(STOPPING);
+    let cancel = cancel.bound_to(tenure(&context.project));
     let engine = Engine { sites, fleet: Arc::new(Nobody), clock, project: Arc::new(Nobody), events, cancel };
     let forced = engine.cancel.clone();
     let outcome = tokio::select! {
         outcome = engine.destroy() => outcome,
         () = forced.wait_for_force() => return Ok(code::INTERRUPTED),
     };
+    still_held(&context.project)?;
     let ended = match outcome.progress {
         None => code::INTERRUPTED,
         Some(Progress::Converged) => code::DONE,
@@ -320,8 +326,8 @@ pub(super) async fn destroy(args: &Destroy, global: &Global) -> Result<u8, Fault
 /// The nodes are gone: their tokens, keys and founders mean nothing any more. The pins stay.
 fn forget(context: &Context, mut lock: Lock) -> Result<(), Fault> {
     lock.founders.clear();
-    context.project.write_lock(&lock).map_err(|error| Fault::of(code::ERROR, &error))?;
-    if context.project.keyring_path().exists() {
+    context.project.write_lock(&lock)?;
+    if has_keyring(context)? {
         let file = context.keyring(&lock.cluster)?;
         let all = |keyring: &mut crate::keyring::Keyring| {
             let nodes: Vec<_> = keyring.enrolments().map(|(node, _)| node.clone()).collect();
@@ -382,8 +388,9 @@ fn pin_fault(error: &PinError) -> Fault {
 
 /// A new keyring would open none of the machines that are there already.
 fn refuse_without_keyring(context: &Context, observed: &Observed) -> Result<(), Fault> {
-    let path = context.project.keyring_path();
-    if path.exists() || !observed.resources.values().any(|seen| seen.machine.is_some()) {
+    let keyring = context.project.keyring()?;
+    let path = keyring.path();
+    if has_keyring(context)? || !observed.resources.values().any(|seen| seen.machine.is_some()) {
         return Ok(());
     }
     let text = format!("the cluster has machines, and its keyring `{}` is not there", path.display());
@@ -408,14 +415,72 @@ async fn preflight(sites: &Sites) -> Result<(), Fault> {
     fault.map_or(Ok(()), Err)
 }
 
-fn guard(project: &Project, run: &str, verb: &str) -> Result<Guard, Fault> {
-    project.make_work_dir().map_err(|error| Fault::of(code::ERROR, &error))?;
+/// Keeps every other command off the cluster: those of this folder by its lock, and everybody's by the lease.
+fn guard(project: &Arc<Project>, run: &str, verb: &str) -> Result<Held, Fault> {
+    project.make_work_dir()?;
     let holder = Holder { run: run.to_owned(), pid: std::process::id(), verb: verb.to_owned() };
-    Guard::take(&project.work_dir(), &holder).map_err(|error| match error {
+    let guard = Guard::take(&project.work_dir(), &holder).map_err(|error| match error {
         ProjectError::Held { .. } => Fault::of(code::LOCKED, &error)
             .hint("wait until it has ended; `castrum events --follow` shows what it does"),
-        _ => Fault::of(code::ERROR, &error),
-    })
+        _ => error.into(),
+    })?;
+    let held = Held { project: Arc::clone(project), _guard: guard };
+    if let Some(shared) = project.shared() {
+        let wait = |lease: &Lease| {
+            output::note(&format!(
+                "{} may be at work; its lease is watched for {} s, and taken over if it is not renewed\n",
+                told(lease),
+                lease.length_ms / 1000
+            ));
+        };
+        shared.take(&holder, &wait).map_err(|error| untaken(&error, project))?;
+        project.meet()?;
+    }
+    Ok(held)
+}
+
+/// The cluster is this command's alone until this is dropped.
+struct Held {
+    project: Arc<Project>,
+    _guard: Guard,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(shared) = self.project.shared() {
+            shared.release();
+        }
+    }
+}
+
+fn untaken(error: &TakeError, project: &Project) -> Fault {
+    match error {
+        TakeError::Held(lease) => Fault::of(code::LOCKED, error).hint(format!(
+            "wait until it has ended; if it never will, `castrum unlock {} -f {}` breaks its lease",
+            lease.id,
+            project.blueprint_path().display()
+        )),
+        TakeError::Careless(_) => Fault::of(code::PREFLIGHT, error)
+            .hint("use a store that knows `If-Match` and `If-None-Match` on writes, as S3 does"),
+        TakeError::Place(place) => Fault::of(code::ERROR, error).hint(place.remedy()),
+    }
+}
+
+fn tenure(project: &Project) -> Option<Arc<Tenure>> {
+    project.shared().and_then(|shared| shared.tenure())
+}
+
+/// Why the lease is gone, if it is.
+fn still_held(project: &Project) -> Result<(), Fault> {
+    match (project.shared(), tenure(project)) {
+        (Some(shared), Some(tenure)) if !tenure.holds() => Err(StateError::Gone(shared.gone(&tenure)).into()),
+        _ => Ok(()),
+    }
+}
+
+fn has_keyring(context: &Context) -> Result<bool, Fault> {
+    let exists = context.project.keyring()?.exists();
+    exists.map_err(|error| Fault::of(code::ERROR, &error).hint(error.remedy()))
 }
 
 fn events(context: &Context, clock: &Arc<dyn Clock>, run: &str, global: &Global) -> Result<Events, Fault> {
@@ -428,7 +493,10 @@ fn events(context: &Context, clock: &Arc<dyn Clock>, run: &str, global: &Global)
     if let Some(live) = live {
         tokio::spawn(tick(live, Arc::clone(clock)));
     }
-    let listeners: Vec<Box<dyn Listener>> = vec![Box::new(journal), screen];
+    let mut listeners: Vec<Box<dyn Listener>> = vec![Box::new(journal), screen];
+    if let Some(chronicle) = project.shared().and_then(|shared| shared.chronicle()) {
+        listeners.push(Box::new(chronicle));
+    }
     Ok(Events::new(run, Arc::clone(clock), listeners))
 }
 
