@@ -170,7 +170,9 @@ fn build(state: &StatePlace) -> Result<Arc<dyn ObjectStore>, Error> {
 
 /// Whether the object, and not its bucket, is what is not there.
 fn is_absent(error: &Error) -> bool {
-    matches!(error, Error::NotFound { .. }) && !said(error).contains("NoSuchBucket")
+    let said = said(error);
+    let bucket = ["NoSuchBucket", "ContainerNotFound", "bucket does not exist"];
+    matches!(error, Error::NotFound { .. }) && !bucket.iter().any(|text| said.contains(text))
 }
 
 /// Everything that an error says. For looking into, and never for printing.

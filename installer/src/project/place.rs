@@ -77,7 +77,7 @@ impl PlaceError {
         match self {
             Self::Conflict { .. } => "run it again",
             Self::Unreachable { .. } => {
-                "check `state.endpoint`, `state.region` and the network; no cluster is touched without its state"
+                "check `state.endpoint`, `state.region` and the network; without its state a cluster is left alone"
             }
             Self::Refused { .. } => {
                 "check that the bucket exists, and that the environment has credentials that may read and write there"
