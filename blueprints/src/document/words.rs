@@ -54,6 +54,18 @@ struct Form {
     rule: &'static str,
 }
 
+const STATE_PLACE: Form = Form {
+    title: "a place for state",
+    pattern: "^(s3|gs|az)://[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?(/[A-Za-z0-9_][A-Za-z0-9._-]{0,62}){0,8}$",
+    rule: "write `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX` or `az://CONTAINER/PREFIX`; there are no others",
+};
+
+const ENDPOINT: Form = Form {
+    title: "an endpoint",
+    pattern: "^https?://[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?(:[1-9][0-9]{0,4})?$",
+    rule: "write `https://HOST` or `https://HOST:PORT`, without a user, a path or a `/` at the end",
+};
+
 impl Word {
     /// Every form.
     #[cfg(test)]
@@ -169,16 +181,8 @@ impl Word {
                 "^[A-Za-z][A-Za-z0-9._-]{0,62}$",
                 "use 1 to 63 letters, digits, `.`, `_` and `-`, beginning with a letter",
             ),
-            Self::StatePlace => (
-                "a place for state",
-                "^(s3|gs|az)://[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?(/[A-Za-z0-9_][A-Za-z0-9._-]{0,62}){0,8}$",
-                "write `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX` or `az://CONTAINER/PREFIX`; there are no others",
-            ),
-            Self::Endpoint => (
-                "an endpoint",
-                "^https?://[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?(:[1-9][0-9]{0,4})?$",
-                "write `https://HOST` or `https://HOST:PORT`, without a user, a path or a `/` at the end",
-            ),
+            Self::StatePlace => return STATE_PLACE,
+            Self::Endpoint => return ENDPOINT,
         };
         Form { title, pattern, rule }
     }
@@ -226,11 +230,13 @@ impl Word {
 pub(crate) fn state_place(text: &str) -> Option<(Store, &str, &str)> {
     let (scheme, rest) = text.split_once("://")?;
     let store = Store::ALL.into_iter().find(|store| store.scheme() == scheme)?;
-    let (bucket, prefix) = rest.split_once('/').map_or((rest, None), |(bucket, prefix)| (bucket, Some(prefix)));
+    let (bucket, prefix) =
+        rest.split_once('/').map_or((rest, None), |(bucket, prefix)| (bucket, Some(prefix)));
     let lower = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    let bucket_inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-');
-    let good = framed(bucket, 63, lower, bucket_inner)
-        && prefix.is_none_or(|prefix| folder(&format!("/{prefix}")));
+    let bucket_inner =
+        |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-');
+    let good =
+        framed(bucket, 63, lower, bucket_inner) && prefix.is_none_or(|prefix| folder(&format!("/{prefix}")));
     good.then_some((store, bucket, prefix.unwrap_or_default()))
 }
 
@@ -400,15 +406,29 @@ mod tests {
     fn a_place_for_state_names_a_store_that_there_is() {
         assert_eq!(state_place("s3://b-1/a/b"), Some((Store::S3, "b-1", "a/b")));
         assert_eq!(state_place("az://box"), Some((Store::Azure, "box", "")));
-        for bad in ["ftp://b/a", "s3:/b", "s3://", "s3://b/", "s3://b/../a", "s3://B/a", "s3://u:p@b/a", "gs://b?x=1"] {
+        for bad in [
+            "ftp://b/a",
+            "s3:/b",
+            "s3://",
+            "s3://b/",
+            "s3://b/../a",
+            "s3://B/a",
+            "s3://u:p@b/a",
+            "gs://b?x=1",
+        ] {
             assert_eq!(state_place(bad), None, "{bad}");
         }
     }
 
     #[test]
     fn an_endpoint_holds_no_credentials() {
-        assert!(Word::Endpoint.accepts("http://127.0.0.1:9000") && Word::Endpoint.accepts("https://s3.example.org"));
-        for bad in ["https://user:pass@host", "https://host/", "host:9000", "https://host:0", "https://host?key=1"] {
+        assert!(
+            Word::Endpoint.accepts("http://127.0.0.1:9000")
+                && Word::Endpoint.accepts("https://s3.example.org")
+        );
+        for bad in
+            ["https://user:pass@host", "https://host/", "host:9000", "https://host:0", "https://host?key=1"]
+        {
             assert!(!Word::Endpoint.accepts(bad), "{bad}");
         }
     }

@@ -5,6 +5,7 @@ mod author;
 mod context;
 mod fault;
 mod history;
+mod hold;
 mod interrupt;
 mod look;
 mod nobody;

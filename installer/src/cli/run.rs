@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::args::{Apply, Destroy, Format, Global, Plan as PlanArgs};
 use super::context::{Context, assumed_lock, cache, clock, fleet};
 use super::fault::{Fault, code};
+use super::hold::{guard, still_held, tenure};
 use super::interrupt::{STOPPING, interruptible};
 use super::nobody::Nobody;
 use super::output::{self, print, print_json};
@@ -25,10 +26,7 @@ use crate::cancel::Cancel;
 use crate::engine::{Engine, Outcome, ProjectPort, Sites};
 use crate::events::{Events, Listener};
 use crate::pin::{PinError, pin};
-use crate::project::{
-    Guard, Holder, Journal, Lease, Project, ProjectError, StateError, TakeError, Tenure, read_journal, runs, told,
-    write_whole,
-};
+use crate::project::{Journal, Project, read_journal, runs, write_whole};
 use crate::trust::{TrustedProject, unix_seconds};
 use crate::view::World;
 use crate::view::finish_view::{Finish, destroyed_text, finish_text};
@@ -50,9 +48,7 @@ pub(super) async fn preview(context: &Context, lock: Option<Lock>) -> Result<Pre
     let sites = context.sites(&lock.cluster).await?;
     let desired = context.desired(&lock, &sites)?;
     let clock = clock(&sites);
-    let trust = (exists && has_keyring(context)?)
-        .then(|| context.trust(&lock.cluster))
-        .transpose()?;
+    let trust = (exists && has_keyring(context)?).then(|| context.trust(&lock.cluster)).transpose()?;
     let fleet: Arc<dyn Fleet> = match &trust {
         Some(trust) => fleet(&lock.cluster, &sites, trust)?,
         None => Arc::new(Nobody),
@@ -413,69 +409,6 @@ async fn preflight(sites: &Sites) -> Result<(), Fault> {
         }
     }
     fault.map_or(Ok(()), Err)
-}
-
-/// Keeps every other command off the cluster: those of this folder by its lock, and everybody's by the lease.
-fn guard(project: &Arc<Project>, run: &str, verb: &str) -> Result<Held, Fault> {
-    project.make_work_dir()?;
-    let holder = Holder { run: run.to_owned(), pid: std::process::id(), verb: verb.to_owned() };
-    let guard = Guard::take(&project.work_dir(), &holder).map_err(|error| match error {
-        ProjectError::Held { .. } => Fault::of(code::LOCKED, &error)
-            .hint("wait until it has ended; `castrum events --follow` shows what it does"),
-        _ => error.into(),
-    })?;
-    let held = Held { project: Arc::clone(project), _guard: guard };
-    if let Some(shared) = project.shared() {
-        let wait = |lease: &Lease| {
-            output::note(&format!(
-                "{} may be at work; its lease is watched for {} s, and taken over if it is not renewed\n",
-                told(lease),
-                lease.length_ms / 1000
-            ));
-        };
-        shared.take(&holder, &wait).map_err(|error| untaken(&error, project))?;
-        project.meet()?;
-    }
-    Ok(held)
-}
-
-/// The cluster is this command's alone until this is dropped.
-struct Held {
-    project: Arc<Project>,
-    _guard: Guard,
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        if let Some(shared) = self.project.shared() {
-            shared.release();
-        }
-    }
-}
-
-fn untaken(error: &TakeError, project: &Project) -> Fault {
-    match error {
-        TakeError::Held(lease) => Fault::of(code::LOCKED, error).hint(format!(
-            "wait until it has ended; if it never will, `castrum unlock {} -f {}` breaks its lease",
-            lease.id,
-            project.blueprint_path().display()
-        )),
-        TakeError::Careless(_) => Fault::of(code::PREFLIGHT, error)
-            .hint("use a store that knows `If-Match` and `If-None-Match` on writes, as S3 does"),
-        TakeError::Place(place) => Fault::of(code::ERROR, error).hint(place.remedy()),
-    }
-}
-
-fn tenure(project: &Project) -> Option<Arc<Tenure>> {
-    project.shared().and_then(|shared| shared.tenure())
-}
-
-/// Why the lease is gone, if it is.
-fn still_held(project: &Project) -> Result<(), Fault> {
-    match (project.shared(), tenure(project)) {
-        (Some(shared), Some(tenure)) if !tenure.holds() => Err(StateError::Gone(shared.gone(&tenure)).into()),
-        _ => Ok(()),
-    }
 }
 
 fn has_keyring(context: &Context) -> Result<bool, Fault> {

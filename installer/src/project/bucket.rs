@@ -110,7 +110,8 @@ impl Place for Bucket {
             .await
             .map_err(|error| self.failed(folder, &error))?;
         let below = |path: &Path| -> Option<String> {
-            let parts: Vec<_> = path.prefix_match(&self.prefix)?.map(|part| part.as_ref().to_owned()).collect();
+            let parts: Vec<_> =
+                path.prefix_match(&self.prefix)?.map(|part| part.as_ref().to_owned()).collect();
             Some(parts.join("/"))
         };
         let mut names: Vec<String> = all.iter().filter_map(|meta| below(&meta.location)).collect();

@@ -128,7 +128,8 @@ async fn probe(place: &dyn Place) -> Result<(), TakeError> {
         },
         Err(error) => return Err(error.into()),
     }
-    let never = Version { tag: Some("\"00000000000000000000000000000000\"".into()), number: Some("1".into()) };
+    let never =
+        Version { tag: Some("\"00000000000000000000000000000000\"".into()), number: Some("1".into()) };
     match place.write(PROBE, Bytes::from_static(b"careless\n"), When::Is(never)).await {
         Err(PlaceError::Conflict { .. }) => Ok(()),
         Ok(_) => Err(careless()),
@@ -275,7 +276,9 @@ impl Keeper {
     async fn late(&self, cause: String) -> Gone {
         let late = Gone::Late { place: self.place.name(), cause };
         let why = match tokio::time::timeout(Duration::from_secs(5), head(&*self.place)).await {
-            Ok(Ok((head, _))) if head.token != self.head.token || head.lease.is_none() => self.successor(&head),
+            Ok(Ok((head, _))) if head.token != self.head.token || head.lease.is_none() => {
+                self.successor(&head)
+            }
             _ => late,
         };
         self.lose(why)

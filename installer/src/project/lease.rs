@@ -114,7 +114,15 @@ impl Pinned {
 impl Head {
     /// The head of a place that nobody has used.
     pub fn new() -> Self {
-        Self { format_version: HEAD_FORMAT, token: 0, count: 0, lease: None, ended: None, lock: None, keyring: None }
+        Self {
+            format_version: HEAD_FORMAT,
+            token: 0,
+            count: 0,
+            lease: None,
+            ended: None,
+            lock: None,
+            keyring: None,
+        }
     }
 
     /// The same, held by whoever `lease` makes it from the new token.

@@ -120,7 +120,9 @@ impl StateError {
     pub fn remedy(&self) -> String {
         match self {
             Self::Place(error) => error.remedy().to_owned(),
-            Self::Gone(_) => "wait until the other has ended; the next `castrum apply` goes on from there".to_owned(),
+            Self::Gone(_) => {
+                "wait until the other has ended; the next `castrum apply` goes on from there".to_owned()
+            }
             Self::NoLease { .. } | Self::Thread(_) => "run it again".to_owned(),
         }
     }
@@ -149,7 +151,8 @@ impl Project {
     pub fn with_state(self, state: Option<&StatePlace>) -> Result<Self, StateError> {
         let Some(state) = state else { return Ok(self) };
         let bucket = Arc::new(Bucket::open(state)?);
-        let shared = Shared::new(bucket, u64::from(state.lease_seconds) * 1000).map_err(StateError::Thread)?;
+        let shared =
+            Shared::new(bucket, u64::from(state.lease_seconds) * 1000).map_err(StateError::Thread)?;
         Ok(Self { shared: Some(Arc::new(shared)), ..self })
     }
 

@@ -46,7 +46,9 @@ impl Rest for InPlace {
         loop {
             match Arc::clone(&self.shared.changing).try_lock_owned() {
                 Ok(held) => return Ok(Box::new(held)),
-                Err(_) if Instant::now() >= until => return Err(KeyringError::Busy { path: self.path.clone() }),
+                Err(_) if Instant::now() >= until => {
+                    return Err(KeyringError::Busy { path: self.path.clone() });
+                }
                 Err(_) => std::thread::sleep(Duration::from_millis(5)),
             }
         }

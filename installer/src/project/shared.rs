@@ -58,7 +58,8 @@ struct Held {
 impl Shared {
     /// The state in `place`, with leases of so many milliseconds. Nothing is asked yet.
     pub fn new(place: Arc<dyn Place>, length_ms: u64) -> std::io::Result<Self> {
-        let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("state").enable_all().build()?;
+        let runtime =
+            Builder::new_multi_thread().worker_threads(1).thread_name("state").enable_all().build()?;
         Ok(Self {
             place,
             length_ms,
@@ -228,8 +229,11 @@ impl Shared {
         if let Some(bytes) = lock(&self.known).get(&name) {
             return Ok(bytes.clone());
         }
-        let spoilt =
-            |cause: &str| PlaceError::Spoilt { place: self.name(), name: name.clone(), cause: cause.to_owned() };
+        let spoilt = |cause: &str| PlaceError::Spoilt {
+            place: self.name(),
+            name: name.clone(),
+            cause: cause.to_owned(),
+        };
         let kept = self.block(self.place.read(&name))?.ok_or_else(|| spoilt("it is not there"))?;
         if Digest::of(&kept.bytes) != *digest {
             return Err(spoilt("it was altered").into());
@@ -287,10 +291,10 @@ fn who() -> String {
 
 /// Six digits that tell two leases of one token apart.
 fn drawn() -> String {
-    let mut bytes = [0; 3];
+    let mut bytes = [0; 4];
     // Without chance, time does: it is the place that keeps two holders apart, and not this.
     if ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes).is_err() {
-        bytes.copy_from_slice(&SystemClock.now().0.to_le_bytes()[..3]);
+        bytes.copy_from_slice(&SystemClock.now().0.to_le_bytes()[..4]);
     }
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{:06x}", u32::from_le_bytes(bytes) & 0x00ff_ffff)
 }

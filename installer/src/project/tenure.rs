@@ -26,7 +26,9 @@ pub enum Gone {
         by: String,
     },
     /// Somebody broke it with `unlock`, and nobody has it.
-    #[error("the lease of `{place}` was broken by {by} with `castrum unlock`: this run has stopped and writes nothing more")]
+    #[error(
+        "the lease of `{place}` was broken by {by} with `castrum unlock`: this run has stopped and writes nothing more"
+    )]
     Broken {
         /// The place.
         place: String,

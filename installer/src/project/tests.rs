@@ -22,7 +22,10 @@ struct Cut {
 impl Cut {
     fn new(store: &Arc<InMemory>) -> Arc<Self> {
         let store = Arc::clone(store);
-        Arc::new(Self { inner: Bucket::over(store, "mem://state".into(), "a/b"), off: AtomicBool::new(false) })
+        Arc::new(Self {
+            inner: Bucket::over(store, "mem://state".into(), "a/b"),
+            off: AtomicBool::new(false),
+        })
     }
 
     fn answer<T>(&self, answer: Result<T, PlaceError>) -> Result<T, PlaceError> {
@@ -70,7 +73,8 @@ fn a_lease_is_kept_by_whoever_is_at_work_and_free_when_it_has_ended() {
     let store = Arc::new(InMemory::new());
     let (first, second) = (shared(&Cut::new(&store)), shared(&Cut::new(&store)));
     first.take(&holder("one"), &|_| panic!("nobody has it")).expect("free");
-    let refused = second.take(&holder("two"), &|lease| assert_eq!(lease.holder.run, "one")).expect_err("held");
+    let refused =
+        second.take(&holder("two"), &|lease| assert_eq!(lease.holder.run, "one")).expect_err("held");
     assert!(matches!(&refused, TakeError::Held(lease) if lease.holder.run == "one"), "{refused}");
     std::thread::sleep(Duration::from_millis(LENGTH_MS * 2));
     assert!(first.tenure().expect("taken").holds(), "it renews");

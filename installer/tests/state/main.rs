@@ -62,7 +62,8 @@ fn whoever_comes_second_is_told_who_the_first_is_and_may_break_its_lease_on_purp
 
     let remedy = format!("castrum unlock {id} -f cluster.yaml");
     ben.run(&APPLY).assert(12, &["`castrum apply` of ada@", "since 20", "until 20", &remedy]);
-    ben.run(&["unlock", "1-000000"]).assert(24, &["has no lease `1-000000`", "held by `castrum apply` of ada@"]);
+    ben.run(&["unlock", "1-000000"])
+        .assert(24, &["has no lease `1-000000`", "held by `castrum apply` of ada@"]);
     assert_eq!(peer.head()["lease"]["id"], id.as_str(), "a wrong id breaks nothing");
     ben.run(&["unlock", &id]).assert(0, &["broken: `castrum apply` of ada@"]);
     assert!(peer.head()["lease"].is_null());
@@ -87,7 +88,10 @@ fn a_holder_that_was_killed_is_waited_for_and_taken_over() {
     ben.run(&APPLY).assert(0, &["of ada@", "watched for 4 s", "everything is healthy"]);
     assert!(began.elapsed() >= Duration::from_secs(4), "taken over after {:?}", began.elapsed());
     assert_eq!(peer.head()["token"], 2);
-    assert_eq!(ben.lock(), peer.dump()[&format!("small/lock/{}", peer.head()["lock"].as_str().expect("a pin"))]);
+    assert_eq!(
+        ben.lock(),
+        peer.dump()[&format!("small/lock/{}", peer.head()["lock"].as_str().expect("a pin"))]
+    );
 }
 
 /// How many steps the runs of a checkout have begun, as its own journal says.
@@ -169,14 +173,20 @@ fn a_store_that_forgets_conditions_is_refused() {
 fn a_place_that_cannot_be_used_is_no_empty_one() {
     let nobody = Team::at(1, 10);
     let ada = nobody.checkout("ada");
-    for words in [&["status"][..], &["plan"], &APPLY, &["destroy", "--yes"], &["events"], &["unlock", "1-0"]] {
-        let ended = ada.run(words).assert(1, &["`s3://clusters/small` does not answer: no connection", "state.endpoint"]);
+    for words in [&["status"][..], &["plan"], &APPLY, &["destroy", "--yes"], &["events"], &["unlock", "1-0"]]
+    {
+        let ended = ada
+            .run(words)
+            .assert(1, &["`s3://clusters/small` does not answer: no connection", "state.endpoint"]);
         assert!(!ended.err.contains("no cluster") && ended.out.is_empty(), "{words:?}: {}", ended.err);
     }
     let peer = Peer::start();
     let endpoint = format!("endpoint: \"http://127.0.0.1:{}\"", peer.port);
     let elsewhere = Team::new(&format!("place: \"s3://nowhere/small\", {endpoint}"));
-    elsewhere.checkout("ada").run(&["status"]).assert(1, &["refuses: there is no such bucket", "the bucket exists"]);
+    elsewhere
+        .checkout("ada")
+        .run(&["status"])
+        .assert(1, &["refuses: there is no such bucket", "the bucket exists"]);
 }
 
 #[test]

@@ -18,7 +18,8 @@ pub struct Peer {
 impl Peer {
     /// Starts one. Without it these tests fail: what they show cannot be shown otherwise.
     pub fn start() -> Self {
-        let target = Path::new(env!("CARGO_BIN_EXE_castrum")).ancestors().nth(2).expect("the folder of builds");
+        let target =
+            Path::new(env!("CARGO_BIN_EXE_castrum")).ancestors().nth(2).expect("the folder of builds");
         let mut child = Command::new("bash")
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/state/peer.sh"))
             .arg(target.join("moto-venv"))
@@ -29,7 +30,8 @@ impl Peer {
             .expect("bash runs");
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
-        let port = line.trim().parse().expect("the peer says its port: `peer.sh` tells why not when run by hand");
+        let port =
+            line.trim().parse().expect("the peer says its port: `peer.sh` tells why not when run by hand");
         Self { _alive: child.stdin.take(), child, port }
     }
 

@@ -66,11 +66,21 @@ struct Actor {
 }
 
 struct Asked {
-    write: Option<(Head, Option<u64>)>,
+    what: Next,
     sent: Moment,
     arrives: u64,
+    /// When the answer is back; `None`: it is lost.
     answered: Option<u64>,
-    answer: Option<Result<Head, ()>>,
+    answer: Option<Head>,
+}
+
+/// What somebody does next.
+#[derive(Clone)]
+enum Next {
+    Nothing,
+    Read,
+    /// Writes this if the count is still that.
+    Write(Box<Head>, u64),
 }
 
 /// What chance decides about one request or pause.
@@ -85,8 +95,12 @@ struct Chance {
 fn chance() -> impl Strategy<Value = Chance> {
     let pause = prop_oneof![8 => Just(0), 1 => 0..20_000_u64, 1 => 0..90_000_u64];
     let way = || prop_oneof![8 => 1..500_u64, 1 => 500..40_000_u64];
-    (way(), way(), prop::bool::weighted(0.15), pause)
-        .prop_map(|(there, back, lost, pause)| Chance { there, back, lost, pause })
+    (way(), way(), prop::bool::weighted(0.15), pause).prop_map(|(there, back, lost, pause)| Chance {
+        there,
+        back,
+        lost,
+        pause,
+    })
 }
 
 impl Actor {
@@ -98,45 +112,44 @@ impl Actor {
         self.term.is_some_and(|term| term.holds(self.clock(now)))
     }
 
-    /// What it does when it has nothing under way: asks, or renews.
-    fn next(&mut self, name: usize, head: Option<&Head>, now: u64) -> Option<Option<(Head, Option<u64>)>> {
+    /// What it does when it has nothing under way.
+    fn next(&mut self, name: usize, head: Option<&Head>, now: u64) -> Next {
         let clock = self.clock(now);
         match (self.term, head) {
             (Some(term), _) if !term.holds(clock) => {
                 (self.term, self.watch) = (None, Watch::default());
-                None
+                Next::Nothing
             }
             (Some(term), Some(head)) if clock >= term.renews() => {
-                Some(Some((head.renewed(Timestamp(now)), Some(head.count))))
+                Next::Write(Box::new(head.renewed(Timestamp(now))), head.count)
             }
-            (Some(_), _) => None,
+            (Some(_), _) => Next::Nothing,
+            (None, None) => Next::Read,
             (None, Some(head)) => match self.watch.saw(head, clock) {
                 Verdict::Free | Verdict::Over => {
                     let next = head.taken(|token| lease(&format!("{token}-{name}")));
-                    Some(Some((next, Some(head.count))))
+                    Next::Write(Box::new(next), head.count)
                 }
                 Verdict::Alive => {
                     self.watch = Watch::default();
-                    Some(None)
+                    Next::Read
                 }
-                Verdict::Unsure(_) => Some(None),
+                Verdict::Unsure(_) => Next::Read,
             },
-            (None, None) => Some(None),
         }
     }
 
-    /// Takes in the answer of a write, or of a read.
-    fn learn(&mut self, name: usize, asked: Asked) -> Option<Head> {
-        let head = asked.answer?.ok();
-        if let (Some((next, _)), Some(head)) = (&asked.write, &head) {
-            let mine = head.lease.as_ref().is_some_and(|lease| lease.id.ends_with(&format!("-{name}")));
-            match (&mut self.term, mine && head == next) {
-                (Some(term), true) => *term = term.renewed(asked.sent),
-                (none @ None, true) => *none = Some(Term::new(LENGTH, asked.sent)),
+    /// Takes in what was answered.
+    fn learn(&mut self, asked: Asked) -> Option<Head> {
+        let head = asked.answer?;
+        if let Next::Write(next, _) = &asked.what {
+            match (self.term, head == **next) {
+                (Some(term), true) => self.term = Some(term.renewed(asked.sent)),
+                (None, true) => self.term = Some(Term::new(LENGTH, asked.sent)),
                 (_, false) => (self.term, self.watch) = (None, Watch::default()),
             }
         }
-        head
+        Some(head)
     }
 }
 
@@ -158,28 +171,31 @@ proptest! {
             for (name, actor) in actors.iter_mut().enumerate() {
                 // What travels arrives, whether its sender sleeps or not.
                 if let Some(asked) = &mut actor.asked && asked.answer.is_none() && now >= asked.arrives {
-                    if let Some((next, Some(count))) = &asked.write && place.count == *count {
-                        place = next.clone();
+                    if let Next::Write(next, count) = &asked.what && place.count == *count {
+                        place = Head::clone(next);
                     }
-                    asked.answer = Some(Ok(place.clone()));
+                    asked.answer = Some(place.clone());
                 }
                 if now < actor.paused_until {
                     continue;
                 }
-                let ended = actor.asked.as_ref().is_some_and(|asked| asked.answered.is_some_and(|at| now >= at));
-                let lost = actor.asked.as_ref().is_some_and(|asked| asked.answered.is_none() && now >= asked.arrives + 5_000);
-                if ended && let Some(asked) = actor.asked.take() {
-                    seen[name] = actor.learn(name, asked);
-                } else if lost {
-                    // It asks again what it wants to know; what it sent may have been done.
-                    actor.asked = None;
-                    if !actor.believes(now) { seen[name] = None; }
+                let back = |asked: &Asked| asked.answered.is_some_and(|at| now >= at);
+                let lost = |asked: &Asked| asked.answered.is_none() && now >= asked.arrives + 5_000;
+                if let Some(asked) = actor.asked.take_if(|asked| back(asked)) {
+                    seen[name] = actor.learn(asked);
+                } else if actor.asked.take_if(|asked| lost(asked)).is_some() && !actor.believes(now) {
+                    // What it sent may have been done: it looks.
+                    seen[name] = None;
                 }
-                if actor.asked.is_none() && let Some(write) = actor.next(name, seen[name].as_ref(), now) {
+                if actor.asked.is_some() {
+                    continue;
+                }
+                let what = actor.next(name, seen[name].as_ref(), now);
+                if !matches!(what, Next::Nothing) {
                     let chance = chances.next().expect("they repeat");
                     let arrives = now + chance.there;
                     let answered = (!chance.lost).then_some(arrives + chance.back);
-                    actor.asked = Some(Asked { write, sent: actor.clock(now), arrives, answered, answer: None });
+                    actor.asked = Some(Asked { what, sent: actor.clock(now), arrives, answered, answer: None });
                     actor.paused_until = now + chance.pause;
                 }
             }
