@@ -7,7 +7,9 @@ TRIPLE := x86_64-unknown-linux-gnu
 DIST := $(TARGET)/dist
 DEMO ?= blueprints/examples/local.yaml
 
-.PHONY: demo test bench build agent setup setup-test check lint clean-demo
+.PHONY: demo test test-aws bench build build-aws agent setup setup-test check lint lint-aws clean-demo
+# One after the other: the dependencies of `providers/aws` take one compiler of 7 to 8 GiB.
+.NOTPARALLEL:
 
 demo: setup build
 	$(DIST)/castrum apply $(DEMO) --yes
@@ -16,8 +18,18 @@ demo: setup build
 clean-demo:
 	$(DIST)/castrum destroy $(DEMO) --yes
 
-test: setup-test build lint
-	cargo test --workspace
+test: setup-test build lint test-aws
+	cargo test --workspace --exclude castrum-provider-aws
+
+# Built apart from all else, and in one profile for everything: program, lints and tests use the same build of the SDK.
+AWS := castrum-provider-aws
+
+build-aws:
+	cargo build --package $(AWS)
+	install -D --strip $(TARGET)/debug/$(AWS) $(DIST)/$(AWS)
+
+test-aws: build-aws
+	cargo test --package $(AWS)
 
 bench: build
 	cargo run --release --package castrum-tests --bin bench
@@ -31,9 +43,16 @@ agent:
 	RUSTFLAGS="-C target-feature=+crt-static" cargo build --package castrum-agent --profile agent --target $(TRIPLE)
 	install -D $(TARGET)/$(TRIPLE)/agent/castrum-agent $(DIST)/castrum-agent
 
-lint:
+lint: build-aws lint-aws
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets -- --deny warnings
+	cargo clippy --workspace --exclude $(AWS) --all-targets -- --deny warnings
+
+# `cargo clippy` would compile the SDK a second time, to check it only. Here clippy looks on while the tests are built.
+lint-aws:
+	RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS="--no-deps$(ARG)--deny$(ARG)warnings$(ARG)" \
+		cargo test --no-run --package $(AWS)
+
+ARG := __CLIPPY_HACKERY__
 
 setup:
 	@tests/packages.sh build demo

@@ -26,6 +26,9 @@ pub struct Blueprint {
     pub limits: Limits,
     /// Who else may log in to the nodes.
     pub access: Access,
+    /// The object store that working state lies in; `None`: the folder `.castrum/`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<StatePlace>,
 }
 
 /// A place that nodes are made in.
@@ -169,4 +172,54 @@ impl Default for Limits {
 pub struct Access {
     /// Public key lines for the login user `castrum`.
     pub authorized_keys: Vec<String>,
+}
+
+/// An object store that keyring, journal and lease lie in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatePlace {
+    /// The kind of store.
+    pub store: Store,
+    /// The bucket or container.
+    pub bucket: String,
+    /// What the names of all objects begin with; empty: nothing.
+    pub prefix: String,
+    /// Where the store answers, if it is not the cloud's own.
+    pub endpoint: Option<String>,
+    /// The region of the bucket.
+    pub region: Option<String>,
+    /// How long a lease lasts that is not renewed.
+    pub lease_seconds: u32,
+}
+
+impl std::fmt::Display for StatePlace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}://{}", self.store.scheme(), self.bucket)?;
+        if self.prefix.is_empty() { Ok(()) } else { write!(f, "/{}", self.prefix) }
+    }
+}
+
+/// A kind of object store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Store {
+    /// S3, and what speaks like it.
+    S3,
+    /// Google Cloud Storage.
+    Gcs,
+    /// Azure Blob Storage.
+    Azure,
+}
+
+impl Store {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::S3, Self::Gcs, Self::Azure];
+
+    /// What a place of this kind begins with.
+    pub fn scheme(self) -> &'static str {
+        match self {
+            Self::S3 => "s3",
+            Self::Gcs => "gs",
+            Self::Azure => "az",
+        }
+    }
 }

@@ -5,6 +5,7 @@
 
 mod groups;
 mod machines;
+mod state;
 
 use std::collections::BTreeMap;
 
@@ -38,6 +39,7 @@ pub fn check(document: &Document) -> Result<Checked, Findings> {
         check.nodes();
         check.limits();
         check.access();
+        check.state();
         for group in &written.groups {
             check.group(group);
         }
@@ -260,6 +262,10 @@ fn blueprint(written: &Written) -> Option<Blueprint> {
         stack: written.stack.clone(),
         limits: written.limits,
         access: written.access.clone(),
+        state: match &written.state {
+            Given::Yes(state) => Some(state.clone()),
+            Given::No | Given::Unusable => None,
+        },
     })
 }
 

@@ -76,12 +76,16 @@ impl ResourceSpec {
     /// The resources of the same site that must be ready first, by their names in this spec.
     pub fn needs(&self) -> Vec<Need<'_>> {
         match self {
-            Self::Image(_) | Self::Network(_) | Self::Address(_) => Vec::new(),
-            Self::Key(_) | Self::Placement(_) | Self::Volume(_) => Vec::new(),
             Self::Subnet(spec) => spec.needs(),
             Self::Firewall(spec) => spec.needs(),
             Self::LoadBalancer(spec) => spec.needs(),
             Self::Machine(spec) => spec.attached.needs().collect(),
+            Self::Image(_)
+            | Self::Network(_)
+            | Self::Address(_)
+            | Self::Key(_)
+            | Self::Placement(_)
+            | Self::Volume(_) => Vec::new(),
         }
     }
 

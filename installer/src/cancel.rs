@@ -1,11 +1,17 @@
-//! Being asked to stop: the first Ctrl-C starts nothing new, the second leaves at once.
+//! Being asked to stop: the first Ctrl-C starts nothing new, the second leaves at once. A lease that is gone asks as the
+//! first Ctrl-C does, and by its deadline alone: also where nobody has found out yet.
+
+use std::sync::Arc;
 
 use tokio::sync::watch;
+
+use crate::project::Tenure;
 
 /// How often somebody asked to stop. Clones ask the same.
 #[derive(Clone)]
 pub struct Cancel {
     asked: watch::Receiver<u32>,
+    tenure: Option<Arc<Tenure>>,
 }
 
 /// The other end: asks to stop.
@@ -22,17 +28,29 @@ impl Cancel {
     /// A pair of both ends.
     pub fn new() -> (Canceller, Self) {
         let (sender, asked) = watch::channel(0);
-        (Canceller(sender), Self { asked })
+        (Canceller(sender), Self { asked, tenure: None })
+    }
+
+    /// The same, that also asks when a lease is gone.
+    #[must_use]
+    pub fn bound_to(self, tenure: Option<Arc<Tenure>>) -> Self {
+        Self { tenure, ..self }
     }
 
     /// Whether somebody asked to stop.
     pub fn is_set(&self) -> bool {
-        *self.asked.borrow() > 0
+        *self.asked.borrow() > 0 || self.tenure.as_ref().is_some_and(|tenure| !tenure.holds())
     }
 
     /// Waits until somebody asks to stop.
     pub async fn wait(&self) {
-        self.times(1).await;
+        match &self.tenure {
+            Some(tenure) => tokio::select! {
+                () = self.times(1) => {}
+                () = tenure.wait() => {}
+            },
+            None => self.times(1).await,
+        }
     }
 
     /// Waits until somebody asks to leave at once.

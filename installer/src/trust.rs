@@ -8,13 +8,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use castrum_blueprints::boot::{BootConfig, UserData, user_data};
+use castrum_blueprints::boot::{BootConfig, BootDisk, UserData, disks, user_data};
 use castrum_blueprints::desired::Desired;
 use castrum_blueprints::manifest::{Manifest, Peer, SignedManifest};
 use castrum_blueprints::names::{ClusterId, ComponentName, Digest, NodeName, Role};
 use castrum_blueprints::observed::Observed;
 use castrum_blueprints::plan::{Action, EnsureStep, Step};
-use castrum_blueprints::resource::ResourceSeen;
+use castrum_blueprints::resource::{ResourceSeen, ResourceSpec};
 use castrum_blueprints::trust::{JoinRequest, JoinToken};
 use castrum_provider::{BootData, Failure, FailureClass, Publication};
 use ring::rand::SystemRandom;
@@ -142,10 +142,15 @@ impl Trust {
         }
     }
 
-    fn user_data(&self, node: &NodeName, token: &JoinToken, joins: Option<&BootConfig>) -> BootData {
+    fn user_data(
+        &self,
+        (node, disks): (&NodeName, Vec<BootDisk>),
+        token: &JoinToken,
+        joins: Option<&BootConfig>,
+    ) -> BootData {
         let mut authorized_keys = vec![self.ssh_public.clone()];
         authorized_keys.extend(self.authorized_keys.iter().cloned());
-        BootData::new(user_data(&UserData { node, authorized_keys, token, joins }))
+        BootData::new(user_data(&UserData { node, authorized_keys, token, disks, joins }))
     }
 }
 
@@ -214,7 +219,10 @@ impl ProjectPort for TrustedProject {
                 agent: &desired.agent.digest,
             };
             let config = creates[node].then(|| self.trust.boot_config(boot));
-            (node.clone(), self.trust.user_data(node, token, config.as_ref()))
+            (
+                node.clone(),
+                self.trust.user_data((node, disks_of(node, desired, observed)), token, config.as_ref()),
+            )
         });
         Ok(tickets.collect())
     }
@@ -224,6 +232,14 @@ impl ProjectPort for TrustedProject {
             lock.founders.entry(component.clone()).or_insert_with(|| node.clone());
         };
         self.project.update_lock(pin).map_err(|error| denied(&error))
+    }
+}
+
+fn disks_of(node: &NodeName, desired: &Desired, observed: &Observed) -> Vec<BootDisk> {
+    let machine = &desired.nodes[node].machine;
+    match desired.resources.get(machine) {
+        Some(ResourceSpec::Machine(spec)) => disks(machine, spec, &observed.resources),
+        _ => Vec::new(),
     }
 }
 

@@ -65,6 +65,7 @@ fn every_command_has_help() {
         "provider",
         "provider list",
         "provider check",
+        "unlock",
         "destroy",
         "completion",
     ];

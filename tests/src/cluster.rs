@@ -52,6 +52,7 @@ impl Cluster {
             stack: StackChoice { name: stack.name.clone(), settings: BTreeMap::new() },
             limits: Limits::default(),
             access: Access::default(),
+            state: None,
         };
         Self { blueprint, stack, lock }
     }

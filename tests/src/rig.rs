@@ -206,7 +206,13 @@ fn ticket(desired: &Desired, masters: &[Peer], node: &NodeName, joins: bool) -> 
     let token = Digest::of(node.as_str().as_bytes());
     let token = JoinToken::parse(token.as_str()).expect("a digest is as long as a token");
     let keys = Vec::new();
-    BootData::new(user_data(&UserData { node, authorized_keys: keys, token: &token, joins: boot.as_ref() }))
+    BootData::new(user_data(&UserData {
+        node,
+        authorized_keys: keys,
+        token: &token,
+        disks: Vec::new(),
+        joins: boot.as_ref(),
+    }))
 }
 
 /// Runs on virtual time. Of that, no run takes more than some hours.

@@ -4,11 +4,14 @@
 //! its host keys; all others also get what they need to fetch the agent from the depot and to join. JSON is YAML, so the
 //! document is made by a serializer and needs no quoting of our own.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::manifest::{AGENT_PORT, Peer};
-use crate::names::{ClusterId, Digest, NodeName, Role};
+use crate::names::{ClusterId, Digest, NodeName, ResourceKind, ResourcePath, Role};
+use crate::resource::{MachineSpec, ResourceSeen};
 use crate::trust::{HOST_KEY_PROOF_SCRIPT, JoinToken};
 
 /// The path of a node's [`BootConfig`].
@@ -26,9 +29,14 @@ pub const LOGIN_USER: &str = "castrum";
 /// User-data must be smaller than this: EC2 takes 16 KiB, the least of all clouds.
 pub const USER_DATA_LIMIT: usize = 16 * 1024;
 
+/// The script that puts further disks where they belong.
+pub const DISKS_SCRIPT: &str = include_str!("disks.py");
+
 const FETCH_AGENT: &str = include_str!("fetch_agent.py");
 const HOST_KEYS_SCRIPT_FILE: &str = "/var/lib/castrum/host-keys.py";
 const FETCH_AGENT_FILE: &str = "/var/lib/castrum/fetch-agent.py";
+const DISKS_SCRIPT_FILE: &str = "/var/lib/castrum/disks.py";
+const DISKS_FILE: &str = "/var/lib/castrum/disks.json";
 
 /// What an agent must know before it has its first manifest. It holds no secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +78,31 @@ impl BootConfig {
     }
 }
 
+/// A volume, and where the machine mounts it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootDisk {
+    /// The place's own id of the volume.
+    pub volume: String,
+    /// An absolute path.
+    pub mount: String,
+}
+
+/// The volumes that a machine is given as further disks, as far as they exist. Places without volumes bring disks along.
+pub fn disks(
+    machine: &ResourcePath,
+    spec: &MachineSpec,
+    seen: &BTreeMap<ResourcePath, ResourceSeen>,
+) -> Vec<BootDisk> {
+    let path =
+        |name: &String| ResourcePath { kind: ResourceKind::Volume, name: name.clone(), ..machine.clone() };
+    let pairs = spec.attached.volumes.iter().zip(&spec.disks);
+    let disks = pairs.filter_map(|(name, disk)| {
+        let volume = seen.get(&path(name))?.id.clone();
+        Some(BootDisk { volume, mount: disk.mount.clone() })
+    });
+    disks.collect()
+}
+
 /// What user-data is made from.
 #[derive(Debug)]
 pub struct UserData<'a> {
@@ -79,6 +112,8 @@ pub struct UserData<'a> {
     pub authorized_keys: Vec<String>,
     /// The node's token.
     pub token: &'a JoinToken,
+    /// The volumes that it mounts.
+    pub disks: Vec<BootDisk>,
     /// What a node needs that fetches the agent by itself; `None`: the installer brings it.
     pub joins: Option<&'a BootConfig>,
 }
@@ -92,6 +127,11 @@ pub fn user_data(input: &UserData<'_>) -> String {
         file(HOST_KEYS_SCRIPT_FILE, "0600", HOST_KEY_PROOF_SCRIPT),
     ];
     let mut commands = vec![json!(["python3", HOST_KEYS_SCRIPT_FILE, TOKEN_FILE])];
+    if !input.disks.is_empty() {
+        files.push(file(DISKS_SCRIPT_FILE, "0600", DISKS_SCRIPT));
+        files.push(file(DISKS_FILE, "0600", &json!(input.disks).to_string()));
+        commands.push(json!(["python3", DISKS_SCRIPT_FILE, DISKS_FILE]));
+    }
     if let Some(boot) = input.joins {
         files.push(file(BOOT_FILE, "0600", &boot.to_text()));
         files.push(file(AGENT_UNIT_FILE, "0644", AGENT_UNIT));
@@ -149,11 +189,20 @@ mod tests {
         let token = JoinToken::parse(&"ab".repeat(32)).expect("a token");
         let (boot, node) = (boot(), "agents-1".parse().expect("a name"));
         let keys = vec!["ssh-ed25519 AAAA".to_owned(); 8];
-        let text =
-            user_data(&UserData { node: &node, authorized_keys: keys, token: &token, joins: Some(&boot) });
+        let disks = (1..=8).map(|number| BootDisk {
+            volume: format!("vol-{number:017x}"),
+            mount: format!("/srv/disk-{number}"),
+        });
+        let text = user_data(&UserData {
+            node: &node,
+            authorized_keys: keys,
+            token: &token,
+            disks: disks.collect(),
+            joins: Some(&boot),
+        });
         let yaml: serde_json::Value = serde_saphyr::from_str(&text).expect("user-data is YAML");
         assert_eq!(yaml["hostname"], "agents-1");
-        assert_eq!(yaml["write_files"].as_array().map(Vec::len), Some(5));
+        assert_eq!(yaml["write_files"].as_array().map(Vec::len), Some(7));
         assert!(text.len() < USER_DATA_LIMIT, "{} bytes", text.len());
     }
 
@@ -161,9 +210,16 @@ mod tests {
     fn a_node_that_the_installer_enrolls_is_told_nothing_but_its_token() {
         let token = JoinToken::parse(&"ab".repeat(32)).expect("a token");
         let node = "masters-1".parse().expect("a name");
-        let text =
-            user_data(&UserData { node: &node, authorized_keys: Vec::new(), token: &token, joins: None });
-        assert!(!text.contains(BOOT_FILE) && !text.contains("BEGIN CERTIFICATE"));
+        let text = user_data(&UserData {
+            node: &node,
+            authorized_keys: Vec::new(),
+            token: &token,
+            disks: Vec::new(),
+            joins: None,
+        });
+        assert!(
+            !text.contains(DISKS_FILE) && !text.contains(BOOT_FILE) && !text.contains("BEGIN CERTIFICATE")
+        );
         assert!(text.contains(&*token.expose()));
     }
 }

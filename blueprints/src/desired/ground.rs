@@ -172,7 +172,7 @@ impl<'a> Ground<'a> {
             firewalls.push(firewall(&opened(name), &format!("ports that {name} opens"), rules.collect()));
         }
         for (name, role, zone) in BALANCERS {
-            let rules = self.balanced(role).into_iter().map(|port| rule(port, zone()));
+            let rules = self.balanced(role).into_iter().map(|port| rule(port, zone.clone()));
             let rules: BTreeSet<_> = rules.collect();
             if !rules.is_empty() {
                 firewalls.push(firewall(&balancer(name), &format!("the load balancer of {name}"), rules));
@@ -317,9 +317,10 @@ impl<'a> Ground<'a> {
     }
 }
 
-/// The load balancers: name, the role whose nodes they hand on to, and who may reach them.
-const BALANCERS: [(&str, Role, fn() -> Zone); 2] =
-    [(MASTERS, Role::Master, || Zone::Admin), (PUBLIC, Role::PublicAgent, || Zone::World)];
+/// A load balancer: its name, the role whose nodes it hands on to, and who may reach it.
+type Balancer = (&'static str, Role, Zone);
+const BALANCERS: [Balancer; 2] =
+    [(MASTERS, Role::Master, Zone::Admin), (PUBLIC, Role::PublicAgent, Zone::World)];
 
 /// The firewall that nodes of a role carry.
 fn carried(role: Role) -> &'static str {

@@ -60,6 +60,13 @@ pub(crate) static BLUEPRINT: Record = Record {
             about: "Who may log in to the nodes beside Castrum itself.",
             example: "{ authorizedKeys: [] }",
         },
+        Field {
+            key: "state",
+            shape: Shape::Record(&STATE),
+            need: Need::Optional("the folder `.castrum/` beside the blueprint"),
+            about: "Where keyring, journal and the lock of running commands lie: an object store that a team shares.",
+            example: "{ place: \"s3://our-clusters/demo\" }",
+        },
     ],
 };
 
@@ -334,6 +341,42 @@ static ACCESS: Record = Record {
         about: "Public keys that may log in as the user `castrum`.",
         example: "[ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHBlOzfp2k9DkdtYB0UiZs6rGjJ4tCZs1Tt5FCBqeXfz me@here]",
     }],
+};
+
+static STATE: Record = Record {
+    title: "the state",
+    fields: &[
+        Field {
+            key: "place",
+            shape: Shape::Text(Word::StatePlace),
+            need: Need::Required,
+            about: "The bucket or container, and a prefix in it that is this cluster's alone. Credentials are never written \
+                    here: the environment has them.",
+            example: "s3://our-clusters/demo",
+        },
+        Field {
+            key: "endpoint",
+            shape: Shape::Text(Word::Endpoint),
+            need: Need::Optional("the endpoint of the cloud that the place names"),
+            about: "Where the store answers, if it is not the cloud's own.",
+            example: "https://store.example.org",
+        },
+        Field {
+            key: "region",
+            shape: Shape::Text(Word::Zone),
+            need: Need::Optional("that of the environment, else `us-east-1`"),
+            about: "The region of the bucket; only for `s3://`.",
+            example: "eu-central-1",
+        },
+        Field {
+            key: "lease",
+            shape: Shape::Text(Word::Duration),
+            need: Need::Default("30s"),
+            about: "How long a command that was killed keeps the others out. One that runs renews its lease three times \
+                    in this time, and stops where it cannot.",
+            example: "30s",
+        },
+    ],
 };
 
 /// Every field with its path, as in `groups.NAME.count`, from the top down.

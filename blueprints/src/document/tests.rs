@@ -160,6 +160,7 @@ groups:
   masters: { role: master, count: 3, site: here }
   workers: { role: agent, site: here, disks: [{ size: 1GiB, mount: /a }] }
   old: { role: agent, site: rack, machines: [{ address: h }] }
+state: { place: \"s3://b/p\" }
 ";
     let blueprint = |text: &str| check(&read("test", text.as_bytes())).expect("a blueprint").blueprint;
     let workers = "role: agent, site: here";
@@ -192,6 +193,10 @@ groups:
         ("limits.agentsAtOnce", "groups:", "limits: { agentsAtOnce: 1 }\ngroups:"),
         ("limits.depotSeeds", "groups:", "limits: { depotSeeds: 2 }\ngroups:"),
         ("access.authorizedKeys", "groups:", "access: { authorizedKeys: [ssh-rsa AAAA] }\ngroups:"),
+        ("state.place", "s3://b/p", "s3://b/q"),
+        ("state.endpoint", "b/p\"", "b/p\", endpoint: \"https://h\""),
+        ("state.region", "b/p\"", "b/p\", region: north"),
+        ("state.lease", "b/p\"", "b/p\", lease: 9s"),
     ];
     for (path, from, to) in changes {
         assert!(base.contains(from), "{from}");

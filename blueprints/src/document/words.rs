@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use crate::blueprint::{Port, Protocol};
+use crate::blueprint::{Port, Protocol, Store};
 use crate::names::{LABEL_PATTERN, LABEL_RULE, is_label};
 
 /// The form of a text.
@@ -42,6 +42,10 @@ pub(crate) enum Word {
     Stack,
     /// The key of a setting.
     Setting,
+    /// Where working state lies.
+    StatePlace,
+    /// Where a store answers.
+    Endpoint,
 }
 
 struct Form {
@@ -50,10 +54,22 @@ struct Form {
     rule: &'static str,
 }
 
+const STATE_PLACE: Form = Form {
+    title: "a place for state",
+    pattern: "^(s3|gs|az)://[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?(/[A-Za-z0-9_][A-Za-z0-9._-]{0,62}){0,8}$",
+    rule: "write `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX` or `az://CONTAINER/PREFIX`; there are no others",
+};
+
+const ENDPOINT: Form = Form {
+    title: "an endpoint",
+    pattern: "^https?://[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?(:[1-9][0-9]{0,4})?$",
+    rule: "write `https://HOST` or `https://HOST:PORT`, without a user, a path or a `/` at the end",
+};
+
 impl Word {
     /// Every form.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::Name,
         Self::Duration,
         Self::Memory,
@@ -70,6 +86,8 @@ impl Word {
         Self::Address,
         Self::Stack,
         Self::Setting,
+        Self::StatePlace,
+        Self::Endpoint,
     ];
 
     /// What it is called, with its article.
@@ -163,6 +181,8 @@ impl Word {
                 "^[A-Za-z][A-Za-z0-9._-]{0,62}$",
                 "use 1 to 63 letters, digits, `.`, `_` and `-`, beginning with a letter",
             ),
+            Self::StatePlace => return STATE_PLACE,
+            Self::Endpoint => return ENDPOINT,
         };
         Form { title, pattern, rule }
     }
@@ -200,8 +220,32 @@ impl Word {
                     && text.starts_with(|c: char| c.is_ascii_alphabetic())
                     && text.chars().all(inner)
             }
+            Self::StatePlace => state_place(text).is_some(),
+            Self::Endpoint => endpoint(text),
         }
     }
+}
+
+/// The parts of `s3://bucket/prefix`.
+pub(crate) fn state_place(text: &str) -> Option<(Store, &str, &str)> {
+    let (scheme, rest) = text.split_once("://")?;
+    let store = Store::ALL.into_iter().find(|store| store.scheme() == scheme)?;
+    let (bucket, prefix) =
+        rest.split_once('/').map_or((rest, None), |(bucket, prefix)| (bucket, Some(prefix)));
+    let lower = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let bucket_inner =
+        |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-');
+    let good =
+        framed(bucket, 63, lower, bucket_inner) && prefix.is_none_or(|prefix| folder(&format!("/{prefix}")));
+    good.then_some((store, bucket, prefix.unwrap_or_default()))
+}
+
+fn endpoint(text: &str) -> bool {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let Some(rest) = rest else { return false };
+    let (host, port) = rest.split_once(':').map_or((rest, None), |(host, port)| (host, Some(port)));
+    let inner = |b: u8| alphanumeric(b) || matches!(b, b'.' | b'-');
+    framed(host, 253, alphanumeric, inner) && port.is_none_or(|port| whole(port, 5).is_some())
 }
 
 /// The seconds of a duration, up to a day.
@@ -355,6 +399,37 @@ mod tests {
         );
         for bad in ["-oProxyCommand=x", "a b", "", "host;x", "a\n"] {
             assert!(!Word::Host.accepts(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_place_for_state_names_a_store_that_there_is() {
+        assert_eq!(state_place("s3://b-1/a/b"), Some((Store::S3, "b-1", "a/b")));
+        assert_eq!(state_place("az://box"), Some((Store::Azure, "box", "")));
+        for bad in [
+            "ftp://b/a",
+            "s3:/b",
+            "s3://",
+            "s3://b/",
+            "s3://b/../a",
+            "s3://B/a",
+            "s3://u:p@b/a",
+            "gs://b?x=1",
+        ] {
+            assert_eq!(state_place(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_holds_no_credentials() {
+        assert!(
+            Word::Endpoint.accepts("http://127.0.0.1:9000")
+                && Word::Endpoint.accepts("https://s3.example.org")
+        );
+        for bad in
+            ["https://user:pass@host", "https://host/", "host:9000", "https://host:0", "https://host?key=1"]
+        {
+            assert!(!Word::Endpoint.accepts(bad), "{bad}");
         }
     }
 

@@ -11,8 +11,8 @@ use super::fields::BLUEPRINT;
 use super::scalar::Meaning;
 use super::shape::{Need, Record, Shape};
 use super::tree::{Kind, Node};
-use super::words::{gibibytes, mebibytes, port, seconds};
-use crate::blueprint::{Access, Disk, ExistingMachine, Limits, Port, Size, StackChoice};
+use super::words::{gibibytes, mebibytes, port, seconds, state_place};
+use crate::blueprint::{Access, Disk, ExistingMachine, Limits, Port, Size, StackChoice, StatePlace};
 use crate::names::Role;
 
 /// A blueprint as written.
@@ -24,6 +24,7 @@ pub(crate) struct Written {
     pub(crate) stack: StackChoice,
     pub(crate) limits: Limits,
     pub(crate) access: Access,
+    pub(crate) state: Given<StatePlace>,
 }
 
 /// A site as written.
@@ -160,7 +161,23 @@ pub(crate) fn read(root: Option<&Node>) -> Written {
         },
         limits: read_limits(view.record("limits")),
         access: Access { authorized_keys: view.record("access").texts("authorizedKeys") },
+        state: match view.node("state") {
+            None => Given::No,
+            Some(_) => read_state(view.record("state")).map_or(Given::Unusable, Given::Yes),
+        },
     }
+}
+
+fn read_state(state: View<'_>) -> Option<StatePlace> {
+    let (store, bucket, prefix) = state_place(state.text("place")?)?;
+    Some(StatePlace {
+        store,
+        bucket: bucket.to_owned(),
+        prefix: prefix.to_owned(),
+        endpoint: state.owned("endpoint"),
+        region: state.owned("region"),
+        lease_seconds: state.read("lease", seconds)?,
+    })
 }
 
 fn read_group(name: String, group: View<'_>) -> WrittenGroup {

@@ -223,8 +223,8 @@ fn users<'a>(draft: &Draft<'a>) -> BTreeMap<&'a SiteName, &'a ResourcePath> {
     }
     for (path, spec) in desired.resources.iter() {
         let alike =
-            |seen: &&ResourceSeen| seen.ready && seen.spec.as_ref().is_none_or(|made| *made == spec.digest());
-        if observed.resources.get(path).filter(alike).is_none() {
+            |seen: &ResourceSeen| seen.ready && seen.spec.as_ref().is_none_or(|made| *made == spec.digest());
+        if observed.resources.get(path).is_none_or(|seen| !alike(seen)) {
             let last = users.entry(&path.site).or_insert(path);
             *last = (*last).max(path);
         }

@@ -101,6 +101,8 @@ pub enum Command {
     /// List providers, and hold one to the contract
     #[command(subcommand)]
     Provider(Provider),
+    /// Break the lease of a command that will never end, where state lies in an object store
+    Unlock(Unlock),
     /// Remove the cluster and everything of it
     Destroy(Destroy),
     /// Write completions for a shell
@@ -319,6 +321,16 @@ pub struct ProviderCheck {
     /// Do not ask for the provider's name
     #[arg(short, long, visible_alias = "auto-approve")]
     pub yes: bool,
+}
+
+/// `unlock`.
+#[derive(Debug, Args)]
+pub struct Unlock {
+    /// The lease, as the command says that was kept out by it
+    pub id: String,
+    /// Which blueprint.
+    #[command(flatten)]
+    pub blueprint: BlueprintOption,
 }
 
 /// `destroy`.

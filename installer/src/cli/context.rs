@@ -48,12 +48,13 @@ pub struct Context {
 impl Context {
     /// Reads and checks a blueprint and the stack that it names.
     pub fn load(path: &Path) -> Result<Self, Fault> {
-        let project = Arc::new(Project::of(path));
+        let project = Project::of(path);
         let bytes = project.read_blueprint().map_err(|error| missing(&error, path))?;
         let document = read(&path.display().to_string(), &bytes);
         let checked = check::check(&document).map_err(Fault::invalid)?;
         let (blueprint, warnings) = (checked.blueprint, checked.warnings.render());
         let files = stack_files(&document, &blueprint, &project)?;
+        let project = Arc::new(project.with_state(blueprint.state.as_ref())?);
         let stack = Stack::read(&files).map_err(|error| Fault::of(code::BLUEPRINT, &error))?;
         let context = Self { project, blueprint, files, stack, warnings, document };
         context.try_render()?;
@@ -62,8 +63,7 @@ impl Context {
 
     /// The lock file; `None` if nothing was ever applied.
     pub fn lock(&self) -> Result<Option<Lock>, Fault> {
-        let hint = "take it back from version control: nothing else knows which cluster is meant";
-        self.project.read_lock().map_err(|error| Fault::of(code::ERROR, &error).hint(hint))
+        Ok(self.project.read_lock()?)
     }
 
     /// The lock file of a cluster that must exist.
@@ -137,7 +137,7 @@ impl Context {
     pub fn keyring(&self, cluster: &ClusterId) -> Result<KeyringFile, Fault> {
         let unlock = Unlock::from_env(cluster, &|name| std::env::var_os(name))
             .map_err(|error| Fault::of(code::ERROR, &error).hint(error.remedy()))?;
-        Ok(KeyringFile::new(self.project.keyring_path(), cluster.clone(), unlock))
+        Ok(KeyringFile::at(self.project.keyring()?, cluster.clone(), unlock))
     }
 
     /// The keyring in use; it must exist.

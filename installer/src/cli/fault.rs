@@ -3,6 +3,8 @@
 use castrum_blueprints::document::Findings;
 use castrum_provider::{Failure, FailureClass};
 
+use crate::project::{ProjectError, StateError};
+
 /// The exit codes. A code's meaning is never used for another.
 pub mod code {
     /// Done, or nothing to do.
@@ -110,6 +112,32 @@ impl Fault {
             json["findings"] = findings.to_json()["findings"].take();
         }
         json
+    }
+}
+
+impl From<StateError> for Fault {
+    fn from(error: StateError) -> Self {
+        let code = if matches!(error, StateError::Gone(_)) { code::LOCKED } else { code::ERROR };
+        Self::of(code, &error).hint(error.remedy())
+    }
+}
+
+impl From<ProjectError> for Fault {
+    fn from(error: ProjectError) -> Self {
+        match error {
+            ProjectError::State(error) => error.into(),
+            ProjectError::Strayed { ref path, ref place } => {
+                let hint = format!(
+                    "`{place}` counts for everybody: move `{}` away to take it from there, or give this cluster a prefix \
+                     of its own in `state.place`",
+                    path.display()
+                );
+                Self::of(code::STALE, &error).hint(hint)
+            }
+            ProjectError::Lock { .. } => Self::of(code::ERROR, &error)
+                .hint("take it back from version control: nothing else knows which cluster is meant"),
+            _ => Self::of(code::ERROR, &error),
+        }
     }
 }
 

@@ -15,13 +15,13 @@ use super::context::Context;
 use super::fault::{Fault, code};
 use super::output::{is_closed, note, opts, print, print_json};
 use crate::clock::SystemClock;
-use crate::project::{Project, read_journal, runs, write_whole};
+use crate::project::{Project, runs, write_whole};
 use crate::view::events_view::{EventFilter, event_line, events_ndjson, events_text};
 use crate::view::timeline_view::{timeline, timeline_json, timeline_svg, timeline_text};
 
 /// `castrum events`.
 pub(super) async fn events(args: &Events, global: &Global) -> Result<u8, Fault> {
-    let project = Project::of(&args.blueprint.file);
+    let project = project(&args.blueprint.file)?;
     let node: Option<NodeName> =
         args.node.as_deref().map(str::parse).transpose().map_err(|error| Fault::of(code::USAGE, &error))?;
     let mut filter = EventFilter { node, ..EventFilter::default() };
@@ -33,7 +33,7 @@ pub(super) async fn events(args: &Events, global: &Global) -> Result<u8, Fault> 
     if !args.follow {
         return Ok(code::DONE);
     }
-    let changed = Changes::of(&project.journal_path())?;
+    let changed = Changes::of(&project)?;
     loop {
         // A run that begins now is followed too.
         filter.run = None;
@@ -68,10 +68,23 @@ fn show(events: &[Event], filter: &EventFilter, global: &Global) {
     }
 }
 
+/// The project of a blueprint. What happened is shown also where the blueprint is wrong by now, as the folder knows it.
+fn project(file: &Path) -> Result<Arc<Project>, Fault> {
+    match Context::load(file) {
+        Ok(context) => Ok(context.project),
+        Err(fault) if fault.code == code::BLUEPRINT => {
+            let project = Project::of(file);
+            if project.read_blueprint().is_ok() {
+                note("note: the blueprint is wrong, so this is the journal of its own folder\n");
+            }
+            Ok(Arc::new(project))
+        }
+        Err(fault) => Err(fault),
+    }
+}
+
 fn journal(project: &Project) -> Result<Vec<Event>, Fault> {
-    let path = project.journal_path();
-    let (events, skipped) = read_journal(&path)
-        .map_err(|error| Fault::new(code::ERROR, format!("cannot read `{}`: {error}", path.display())))?;
+    let (events, skipped) = project.events()?;
     if skipped > 0 {
         let what = if skipped == 1 { "line" } else { "lines" };
         note(&format!("note: {skipped} {what} of the journal cannot be read, and left out here\n"));
@@ -79,23 +92,38 @@ fn journal(project: &Project) -> Result<Vec<Event>, Fault> {
     Ok(events)
 }
 
-/// Changes of the journal, told by the system.
-struct Changes(Arc<OwnedFd>);
+/// Changes of the journal: told by the system, or looked for in the place of the state.
+enum Changes {
+    Told(Arc<OwnedFd>),
+    LookedFor,
+}
+
+/// A place of state is looked at this often.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 impl Changes {
-    fn of(path: &Path) -> Result<Self, Fault> {
+    fn of(project: &Project) -> Result<Self, Fault> {
+        if project.shared().is_some() {
+            return Ok(Self::LookedFor);
+        }
+        let path = project.journal_path();
         let watch = || -> std::io::Result<Self> {
             let folder = path.parent().unwrap_or(Path::new("."));
             let fd = inotify::init(inotify::CreateFlags::CLOEXEC)?;
             inotify::add_watch(&fd, folder, inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE)?;
-            Ok(Self(Arc::new(fd)))
+            Ok(Self::Told(Arc::new(fd)))
         };
         watch()
             .map_err(|error| Fault::new(code::ERROR, format!("cannot watch `{}`: {error}", path.display())))
     }
 
     async fn wait(&self) {
-        let fd = Arc::clone(&self.0);
+        let Self::Told(fd) = self else {
+            // Of a simulated cluster, the time of tasks is virtual.
+            let _ = tokio::task::spawn_blocking(|| std::thread::sleep(LOOK_AGAIN)).await;
+            return;
+        };
+        let fd = Arc::clone(fd);
         // The read blocks until something changes; it ends with the process.
         let _ = tokio::task::spawn_blocking(move || rustix::io::read(&fd, &mut [0; 4096])).await;
         // Several lines are usually written together.

@@ -5,6 +5,7 @@ mod author;
 mod context;
 mod fault;
 mod history;
+mod hold;
 mod interrupt;
 mod look;
 mod nobody;
@@ -14,6 +15,7 @@ mod places;
 mod preferences;
 mod provider;
 mod run;
+mod unlock;
 
 use std::io;
 use std::path::Path;
@@ -74,6 +76,7 @@ fn run(cli: &Cli) -> Result<u8, Fault> {
             waiting(&blueprint, run::apply(args, (&blueprint, digest), global))
         }
         Command::Destroy(args) => waiting(&args.blueprint.file, run::destroy(args, global)),
+        Command::Unlock(args) => unlock::unlock(args),
         Command::Status(args) => waiting(&args.blueprint.file, look::status(args, global)),
         Command::Get(args) => waiting(&args.blueprint.file, look::get(args, global)),
         Command::WaitFor(args) => waiting(&args.blueprint.file, look::wait_for(args, global)),

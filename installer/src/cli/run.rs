@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::args::{Apply, Destroy, Format, Global, Plan as PlanArgs};
 use super::context::{Context, assumed_lock, cache, clock, fleet};
 use super::fault::{Fault, code};
+use super::hold::{guard, still_held, tenure};
 use super::interrupt::{STOPPING, interruptible};
 use super::nobody::Nobody;
 use super::output::{self, print, print_json};
@@ -25,7 +26,7 @@ use crate::cancel::Cancel;
 use crate::engine::{Engine, Outcome, ProjectPort, Sites};
 use crate::events::{Events, Listener};
 use crate::pin::{PinError, pin, pin_images};
-use crate::project::{Guard, Holder, Journal, Project, ProjectError, read_journal, runs, write_whole};
+use crate::project::{Journal, Project, read_journal, runs, write_whole};
 use crate::trust::{TrustedProject, unix_seconds};
 use crate::view::World;
 use crate::view::finish_view::{Finish, destroyed_text, finish_text};
@@ -47,9 +48,7 @@ pub(super) async fn preview(context: &Context, lock: Option<Lock>) -> Result<Pre
     let sites = context.sites(&lock.cluster).await?;
     let desired = context.desired(&lock, &sites)?;
     let clock = clock(&sites);
-    let trust = (exists && context.project.keyring_path().exists())
-        .then(|| context.trust(&lock.cluster))
-        .transpose()?;
+    let trust = (exists && has_keyring(context)?).then(|| context.trust(&lock.cluster)).transpose()?;
     let fleet: Arc<dyn Fleet> = match &trust {
         Some(trust) => fleet(&lock.cluster, &sites, trust)?,
         None => Arc::new(Nobody),
@@ -112,7 +111,7 @@ const SAVED_PLAN: &str = "castrum-plan";
 
 fn plan_digest(project: &Project, forecast: &Forecast) -> Result<Digest, Fault> {
     let blueprint = project.read_blueprint().map_err(|error| Fault::of(code::BLUEPRINT, &error))?;
-    let lock = project.read_lock().map_err(|error| Fault::of(code::ERROR, &error))?;
+    let lock = project.read_lock()?;
     let steps: Vec<_> = forecast.rounds.iter().map(|round| &round.steps).collect();
     let all =
         serde_json::to_vec(&(blueprint, lock, steps)).map_err(|error| Fault::of(code::ERROR, &error))?;
@@ -201,6 +200,7 @@ pub(super) async fn apply(
         () = forced.wait_for_force() => return Ok(code::INTERRUPTED),
     };
     let outcome = outcome.map_err(|error| Fault::of(code::ERROR, &error))?;
+    still_held(&context.project)?;
     let ended = exit_code(&outcome, &started.desired);
     started.finish(&context, &outcome, ended, global);
     Ok(ended)
@@ -222,9 +222,8 @@ impl Started {
         (verb, global): (&str, &Global),
     ) -> Result<Self, Fault> {
         let project = &context.project;
-        let mut lock =
-            project.lock_or_new(&context.blueprint.name).map_err(|error| Fault::of(code::ERROR, &error))?;
-        project.write_lock(&lock).map_err(|error| Fault::of(code::ERROR, &error))?;
+        let mut lock = project.lock_or_new(&context.blueprint.name)?;
+        project.write_lock(&lock)?;
         let keyring = context.keyring(&lock.cluster)?;
         let fault = |error: &dyn std::error::Error| Fault::of(code::ERROR, error);
         keyring
@@ -241,11 +240,12 @@ impl Started {
             pinned.map_err(|error| pin_fault(&error))?;
         }
         pin_images(&preview.sites, &mut lock).await.map_err(|error| pin_fault(&error))?;
-        project.write_lock(&lock).map_err(|error| Fault::of(code::ERROR, &error))?;
+        project.write_lock(&lock)?;
         let sites = context.sites(&lock.cluster).await?;
         let desired = context.desired(&lock, &sites)?;
         let (fleet, clock) = (fleet(&lock.cluster, &sites, &trust)?, clock(&sites));
         let (cancel, interrupts) = interruptible(STOPPING);
+        let cancel = cancel.bound_to(tenure(project));
         let project: Arc<dyn ProjectPort> = Arc::new(TrustedProject { trust, project: Arc::clone(project) });
         let engine = Engine { sites, fleet, clock, project, events, cancel };
         Ok(Self { engine, desired, lock, _interrupts: interrupts })
@@ -295,12 +295,14 @@ pub(super) async fn destroy(args: &Destroy, global: &Global) -> Result<u8, Fault
     let events = events(&context, &clock, &run, global)?;
     events.say(What::RunStarted { verb: "destroy".to_owned(), cluster: lock.cluster.clone() });
     let (cancel, _interrupts) = interruptible(STOPPING);
+    let cancel = cancel.bound_to(tenure(&context.project));
     let engine = Engine { sites, fleet: Arc::new(Nobody), clock, project: Arc::new(Nobody), events, cancel };
     let forced = engine.cancel.clone();
     let outcome = tokio::select! {
         outcome = engine.destroy() => outcome,
         () = forced.wait_for_force() => return Ok(code::INTERRUPTED),
     };
+    still_held(&context.project)?;
     let ended = match outcome.progress {
         None => code::INTERRUPTED,
         Some(Progress::Converged) => code::DONE,
@@ -321,8 +323,8 @@ pub(super) async fn destroy(args: &Destroy, global: &Global) -> Result<u8, Fault
 /// The nodes are gone: their tokens, keys and founders mean nothing any more. The pins stay.
 fn forget(context: &Context, mut lock: Lock) -> Result<(), Fault> {
     lock.founders.clear();
-    context.project.write_lock(&lock).map_err(|error| Fault::of(code::ERROR, &error))?;
-    if context.project.keyring_path().exists() {
+    context.project.write_lock(&lock)?;
+    if has_keyring(context)? {
         let file = context.keyring(&lock.cluster)?;
         let all = |keyring: &mut crate::keyring::Keyring| {
             let nodes: Vec<_> = keyring.enrolments().map(|(node, _)| node.clone()).collect();
@@ -384,8 +386,9 @@ fn pin_fault(error: &PinError) -> Fault {
 
 /// A new keyring would open none of the machines that are there already.
 fn refuse_without_keyring(context: &Context, observed: &Observed) -> Result<(), Fault> {
-    let path = context.project.keyring_path();
-    if path.exists() || !observed.resources.values().any(|seen| seen.machine.is_some()) {
+    let keyring = context.project.keyring()?;
+    let path = keyring.path();
+    if has_keyring(context)? || !observed.resources.values().any(|seen| seen.machine.is_some()) {
         return Ok(());
     }
     let text = format!("the cluster has machines, and its keyring `{}` is not there", path.display());
@@ -410,14 +413,9 @@ async fn preflight(sites: &Sites) -> Result<(), Fault> {
     fault.map_or(Ok(()), Err)
 }
 
-fn guard(project: &Project, run: &str, verb: &str) -> Result<Guard, Fault> {
-    project.make_work_dir().map_err(|error| Fault::of(code::ERROR, &error))?;
-    let holder = Holder { run: run.to_owned(), pid: std::process::id(), verb: verb.to_owned() };
-    Guard::take(&project.work_dir(), &holder).map_err(|error| match error {
-        ProjectError::Held { .. } => Fault::of(code::LOCKED, &error)
-            .hint("wait until it has ended; `castrum events --follow` shows what it does"),
-        _ => Fault::of(code::ERROR, &error),
-    })
+fn has_keyring(context: &Context) -> Result<bool, Fault> {
+    let exists = context.project.keyring()?.exists();
+    exists.map_err(|error| Fault::of(code::ERROR, &error).hint(error.remedy()))
 }
 
 fn events(context: &Context, clock: &Arc<dyn Clock>, run: &str, global: &Global) -> Result<Events, Fault> {
@@ -430,7 +428,10 @@ fn events(context: &Context, clock: &Arc<dyn Clock>, run: &str, global: &Global)
     if let Some(live) = live {
         tokio::spawn(tick(live, Arc::clone(clock)));
     }
-    let listeners: Vec<Box<dyn Listener>> = vec![Box::new(journal), screen];
+    let mut listeners: Vec<Box<dyn Listener>> = vec![Box::new(journal), screen];
+    if let Some(chronicle) = project.shared().and_then(|shared| shared.chronicle()) {
+        listeners.push(Box::new(chronicle));
+    }
     Ok(Events::new(run, Arc::clone(clock), listeners))
 }
 

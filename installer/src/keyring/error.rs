@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use castrum_blueprints::names::{ClusterId, NodeName};
 use castrum_blueprints::trust::TrustError;
 
+use crate::project::StateError;
+
 /// Making keys or certificates failed.
 #[derive(Debug, thiserror::Error)]
 pub enum IssueError {
@@ -273,6 +275,9 @@ pub enum KeyringError {
     /// The system gave no random bytes.
     #[error("cannot draw random bytes")]
     Random,
+    /// The place of the project's state cannot be used.
+    #[error("cannot use the keyring in the place of the state")]
+    State(#[from] StateError),
     /// The keys could not be made, or those in the file are not usable.
     #[error("the keys of the keyring are not usable")]
     Keys(#[from] IssueError),
@@ -282,6 +287,7 @@ impl KeyringError {
     /// What a person can do about it.
     pub fn remedy(&self) -> String {
         match self {
+            Self::State(error) => error.remedy(),
             Self::Exists { path } => format!("move {} away if the cluster should get new keys", path.display()),
             Self::Read { path, .. } | Self::Write { path, .. } => {
                 format!("check the permissions of {} and the space on its disk", path.display())

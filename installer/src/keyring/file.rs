@@ -1,22 +1,21 @@
 //! The one file that the keyring rests in: written whole or not at all, and never by two at once.
 //!
 //! A change holds an exclusive lock on `<file>.lock` from reading to writing. The new file is written beside the old
-//! one, flushed to disk and renamed over it, so that a crash at any moment leaves one of the two.
+//! one, flushed to disk and renamed over it, so that a crash at any moment leaves one of the two. Where a project's state
+//! lies elsewhere, the same bytes rest there (see [`Rest`]).
 
-use std::ffi::OsString;
+use std::any::Any;
 use std::fmt;
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use castrum_blueprints::names::ClusterId;
 use ring::rand::SecureRandom;
 use zeroize::Zeroizing;
 
 use super::contents::Contents;
+use super::rest::{InFile, Rest};
 use super::seal::{Kdf, Pbkdf2, Sealed, SealingKey, seal};
 use super::{Keyring, KeyringError, Unlock, unlock};
 
@@ -25,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A keyring on disk.
 pub struct KeyringFile {
-    path: PathBuf,
+    rest: Box<dyn Rest>,
     cluster: ClusterId,
     unlock: Unlock,
     patience: Duration,
@@ -36,7 +35,12 @@ pub struct KeyringFile {
 impl KeyringFile {
     /// The keyring of `cluster` at `path` (`.castrum/keyring`). Nothing is read yet.
     pub fn new(path: impl Into<PathBuf>, cluster: ClusterId, unlock: Unlock) -> Self {
-        Self { path: path.into(), cluster, unlock, patience: PATIENCE, opened: Mutex::new(None) }
+        Self::at(Box::new(InFile::new(path)), cluster, unlock)
+    }
+
+    /// The keyring of `cluster` that rests at `rest`. Nothing is read yet.
+    pub fn at(rest: Box<dyn Rest>, cluster: ClusterId, unlock: Unlock) -> Self {
+        Self { rest, cluster, unlock, patience: PATIENCE, opened: Mutex::new(None) }
     }
 
     /// Waits this long for another process to let go, instead of 30 seconds.
@@ -47,19 +51,19 @@ impl KeyringFile {
 
     /// Where it is.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.rest.path()
     }
 
     /// Whether there is such a file, readable or not.
-    pub fn exists(&self) -> bool {
-        !matches!(fs::symlink_metadata(&self.path), Err(error) if error.kind() == io::ErrorKind::NotFound)
+    pub fn exists(&self) -> Result<bool, KeyringError> {
+        self.rest.exists()
     }
 
     /// Makes the keyring of a new cluster, and its sealing key if that is a file. Refused if there is one already.
     pub fn create(&self, now: u64, rng: &dyn SecureRandom) -> Result<Keyring, KeyringError> {
         let _lock = self.lock()?;
-        if self.exists() {
-            return Err(KeyringError::Exists { path: self.path.clone() });
+        if self.exists()? {
+            return Err(KeyringError::Exists { path: self.path().to_path_buf() });
         }
         let keyring = Keyring::generate(self.cluster.clone(), now, rng)?;
         let (kdf, key) = new_sealing_key(&self.unlock, rng)?;
@@ -76,7 +80,7 @@ impl KeyringFile {
     /// Opens the keyring, or makes it if there is none. Only for a cluster that has no nodes yet: those that exist do
     /// not trust new keys.
     pub fn open_or_create(&self, now: u64, rng: &dyn SecureRandom) -> Result<Keyring, KeyringError> {
-        if self.exists() {
+        if self.exists()? {
             return self.open();
         }
         match self.create(now, rng) {
@@ -112,12 +116,9 @@ impl KeyringFile {
     }
 
     fn load(&self) -> Result<(Keyring, Kdf, SealingKey), KeyringError> {
-        let path = || self.path.clone();
-        let file = fs::read(&self.path).map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => KeyringError::Missing { path: path() },
-            _ => KeyringError::Read { path: path(), source },
-        })?;
-        let sealed = Sealed::parse(&self.path, &file, &self.cluster)?;
+        let path = || self.path().to_path_buf();
+        let file = self.rest.read()?;
+        let sealed = Sealed::parse(self.path(), &file, &self.cluster)?;
         let kdf = sealed.kdf().clone();
         let key = self.sealing_key(&kdf)?;
         if !sealed.fits(&key) {
@@ -147,10 +148,10 @@ impl KeyringFile {
             (Kdf::Pbkdf2(pbkdf2), Unlock::Passphrase(passphrase)) => Ok(pbkdf2.key(passphrase)),
             (Kdf::KeyFile, Unlock::KeyFile(path)) => unlock::read_key(path).map(SealingKey),
             (Kdf::Pbkdf2(_), Unlock::KeyFile(_)) => {
-                Err(KeyringError::NeedsPassphrase { path: self.path.clone() })
+                Err(KeyringError::NeedsPassphrase { path: self.path().to_path_buf() })
             }
             (Kdf::KeyFile, Unlock::Passphrase(_)) => {
-                Err(KeyringError::NeedsKeyFile { path: self.path.clone() })
+                Err(KeyringError::NeedsKeyFile { path: self.path().to_path_buf() })
             }
         }
     }
@@ -170,36 +171,21 @@ impl KeyringFile {
         let mut contents =
             Zeroizing::new(Vec::with_capacity(8192 + 2048 * keyring.contents.enrolments.len()));
         serde_json::to_writer(&mut *contents, &keyring.contents)
-            .map_err(|error| KeyringError::Write { path: self.path.clone(), source: error.into() })?;
+            .map_err(|error| KeyringError::Write { path: self.path().to_path_buf(), source: error.into() })?;
         let file = seal(contents, &self.cluster, kdf, key, rng)?;
-        replace(&self.path, &file).map_err(|source| KeyringError::Write { path: self.path.clone(), source })
+        self.rest.write(&file)
     }
 
     /// Held until the result is dropped, or this process ends.
-    fn lock(&self) -> Result<File, KeyringError> {
-        let path = beside(&self.path, ".lock");
-        let failed = |source| KeyringError::Write { path: path.clone(), source };
-        DirBuilder::new().recursive(true).mode(0o700).create(folder_of(&path)).map_err(failed)?;
-        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
-        let file = file.map_err(failed)?;
-        let until = Instant::now() + self.patience;
-        loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(file),
-                Err(TryLockError::WouldBlock) if Instant::now() >= until => {
-                    return Err(KeyringError::Busy { path });
-                }
-                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(10)),
-                Err(TryLockError::Error(source)) => return Err(failed(source)),
-            }
-        }
+    fn lock(&self) -> Result<Box<dyn Any + Send>, KeyringError> {
+        self.rest.hold(self.patience)
     }
 }
 
 impl fmt::Debug for KeyringFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeyringFile")
-            .field("path", &self.path)
+            .field("path", &self.path())
             .field("cluster", &self.cluster)
             .field("unlock", &self.unlock)
             .finish_non_exhaustive()
@@ -215,28 +201,4 @@ fn new_sealing_key(unlock: &Unlock, rng: &dyn SecureRandom) -> Result<(Kdf, Seal
             Ok((Kdf::Pbkdf2(pbkdf2), key))
         }
     }
-}
-
-/// Puts `bytes` at `path` whole, or leaves what was there. The lock is held, so the name of the new file is ours.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let new = beside(path, ".new");
-    match fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Err(_) | Ok(()) => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    File::open(folder_of(path))?.sync_all()
-}
-
-fn beside(path: &Path, ending: &str) -> PathBuf {
-    let mut name = OsString::from(path);
-    name.push(ending);
-    PathBuf::from(name)
-}
-
-fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

@@ -9,6 +9,7 @@ mod contents;
 mod enrol;
 mod error;
 mod file;
+mod rest;
 mod seal;
 mod secret;
 mod unlock;
@@ -33,6 +34,7 @@ pub use certificate::{InstallerIdentity, IssuedCertificate, NodeIdentity};
 pub use enrol::{EnrolledKey, Enrolment};
 pub use error::{EnrolError, IssueError, KeyringError};
 pub use file::KeyringFile;
+pub use rest::{InFile, Rest};
 pub use unlock::{PASSPHRASE_ENV, PASSPHRASE_FILE_ENV, Passphrase, Unlock};
 
 use contents::Contents;

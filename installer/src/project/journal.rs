@@ -50,14 +50,20 @@ pub fn read_journal(path: &Path) -> io::Result<(Vec<Event>, usize)> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), 0)),
         Err(error) => return Err(error),
     };
+    let lines: io::Result<Vec<Vec<u8>>> = BufReader::new(file).split(b'\n').collect();
+    Ok(read_lines(lines?))
+}
+
+/// Reads lines as those of a journal.
+pub fn read_lines(lines: Vec<Vec<u8>>) -> (Vec<Event>, usize) {
     let (mut events, mut skipped) = (Vec::new(), 0);
-    for line in BufReader::new(file).split(b'\n') {
-        match serde_json::from_slice(&line?) {
+    for line in lines {
+        match serde_json::from_slice(&line) {
             Ok(event) => events.push(event),
             Err(_) => skipped += 1,
         }
     }
-    Ok((events, skipped))
+    (events, skipped)
 }
 
 /// The runs of a journal, oldest first, each with its events.

@@ -1,24 +1,49 @@
 //! The project folder: blueprint, `castrum.lock`, and `.castrum/` with journal, keyring and the lock of running commands.
 //!
 //! Files are written whole or not at all. Deleting `.castrum/` loses history and the keyring, never the cluster.
+//!
+//! A blueprint may name an object store for its state. Then the lease, the keyring, the journal and the lock file that
+//! counts lie there (see [`Shared`]), and `castrum.lock` beside the blueprint is a copy for version control.
 
+mod bucket;
+mod chronicle;
 mod guard;
 mod journal;
+mod keeper;
+mod lease;
+mod lineage;
+mod place;
+mod sealed;
+mod shared;
+mod tenure;
+#[cfg(test)]
+mod tests;
 mod whole;
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
+use castrum_blueprints::blueprint::StatePlace;
+use castrum_blueprints::event::Event;
 use castrum_blueprints::lock::{Lock, LockError};
-use castrum_blueprints::names::{ClusterId, ClusterName};
+use castrum_blueprints::names::{ClusterId, ClusterName, Digest};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::commands::validate::{ReadBlueprintError, read_blueprint};
+use crate::keyring::{InFile, Rest};
 
+pub use bucket::Bucket;
 pub use guard::{Guard, Holder};
 pub use journal::{Journal, read_journal, runs};
+pub use keeper::{TakeError, told};
+pub use lease::Lease;
+use lease::Pinned;
+use lineage::{Lineage, lineage};
+pub use place::{Kept, Place, PlaceError, Version, When};
+pub use shared::Shared;
+pub use tenure::{Gone, Tenure};
 pub use whole::write_whole;
 
 /// Why the project folder cannot be used.
@@ -57,6 +82,50 @@ pub enum ProjectError {
     /// The system gives no random numbers.
     #[error("the system gives no random numbers")]
     Random,
+    /// The place of the state cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The lock file here and the one in the place of the state are two histories.
+    #[error("`{}` and the lock file in `{place}` are not of one history", path.display())]
+    Strayed {
+        /// The one here.
+        path: PathBuf,
+        /// The place.
+        place: String,
+    },
+}
+
+/// Why the state in an object store cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// The place.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    /// The lease that this command had.
+    #[error(transparent)]
+    Gone(#[from] Gone),
+    /// Something was to be written without a lease.
+    #[error("nothing is written to `{place}` without its lease")]
+    NoLease {
+        /// The place.
+        place: String,
+    },
+    /// The thread of the network cannot be started.
+    #[error("cannot start the thread that speaks to the place of the state")]
+    Thread(#[source] io::Error),
+}
+
+impl StateError {
+    /// What a person can do about it.
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::Place(error) => error.remedy().to_owned(),
+            Self::Gone(_) => {
+                "wait until the other has ended; the next `castrum apply` goes on from there".to_owned()
+            }
+            Self::NoLease { .. } | Self::Thread(_) => "run it again".to_owned(),
+        }
+    }
 }
 
 /// One project folder.
@@ -65,6 +134,7 @@ pub struct Project {
     blueprint: PathBuf,
     folder: PathBuf,
     writing: Mutex<()>,
+    shared: Option<Arc<Shared>>,
 }
 
 impl Project {
@@ -74,7 +144,21 @@ impl Project {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
             _ => PathBuf::from("."),
         };
-        Self { blueprint: blueprint.to_owned(), folder, writing: Mutex::new(()) }
+        Self { blueprint: blueprint.to_owned(), folder, writing: Mutex::new(()), shared: None }
+    }
+
+    /// The same project, with its state where the blueprint says. Nothing is asked yet.
+    pub fn with_state(self, state: Option<&StatePlace>) -> Result<Self, StateError> {
+        let Some(state) = state else { return Ok(self) };
+        let bucket = Arc::new(Bucket::open(state)?);
+        let shared =
+            Shared::new(bucket, u64::from(state.lease_seconds) * 1000).map_err(StateError::Thread)?;
+        Ok(Self { shared: Some(Arc::new(shared)), ..self })
+    }
+
+    /// The state in an object store; `None`: it is in the folder.
+    pub fn shared(&self) -> Option<&Arc<Shared>> {
+        self.shared.as_ref()
     }
 
     /// The blueprint's path.
@@ -119,8 +203,70 @@ impl Project {
         self.work_dir().join("journal.jsonl")
     }
 
-    /// Reads the lock file; `None` if there is none.
+    /// Where the keyring rests.
+    pub fn keyring(&self) -> Result<Box<dyn Rest>, StateError> {
+        let here = InFile::new(self.keyring_path());
+        Ok(match &self.shared {
+            // A keyring that was here before the blueprint named a place is taken there by the first run.
+            Some(shared) if shared.pinned(Pinned::Keyring)?.is_some() || !self.keyring_path().exists() => {
+                Box::new(sealed::InPlace::new(Arc::clone(shared)))
+            }
+            _ => Box::new(here),
+        })
+    }
+
+    /// Takes what was in the folder before the blueprint named a place to that place, and what counts there from it. The
+    /// lease must be held.
+    pub fn meet(&self) -> Result<(), ProjectError> {
+        let Some(shared) = &self.shared else { return Ok(()) };
+        match self.lineage(shared)? {
+            Lineage::None | Lineage::Both(_) => {}
+            Lineage::Here(lock) | Lineage::There(lock) => self.write_lock(&lock)?,
+            Lineage::Strayed => return Err(self.strayed(shared)),
+        }
+        let path = self.keyring_path();
+        if path.exists() && shared.pinned(Pinned::Keyring)?.is_none() {
+            let sealed = fs::read(&path).map_err(|source| ProjectError::Read { path, source })?;
+            shared.pin(Pinned::Keyring, &sealed)?;
+        }
+        Ok(())
+    }
+
+    /// Every event of the journal, and how many lines of it cannot be read.
+    pub fn events(&self) -> Result<(Vec<Event>, usize), ProjectError> {
+        if let Some(shared) = &self.shared {
+            return Ok(journal::read_lines(shared.journal()?));
+        }
+        let path = self.journal_path();
+        read_journal(&path).map_err(|source| ProjectError::Read { path, source })
+    }
+
+    /// Reads the lock file that counts; `None` if there is none.
     pub fn read_lock(&self) -> Result<Option<Lock>, ProjectError> {
+        let Some(shared) = &self.shared else { return self.lock_here() };
+        match self.lineage(shared)? {
+            Lineage::None => Ok(None),
+            Lineage::Here(lock) | Lineage::Both(lock) | Lineage::There(lock) => Ok(Some(lock)),
+            Lineage::Strayed => Err(self.strayed(shared)),
+        }
+    }
+
+    fn lineage(&self, shared: &Shared) -> Result<Lineage, ProjectError> {
+        let there = shared.pinned(Pinned::Lock)?.map(|bytes| {
+            let text = String::from_utf8_lossy(&bytes);
+            let path = PathBuf::from(format!("{}/lock", shared.name()));
+            Lock::from_text(&text).map_err(|source| ProjectError::Lock { path, source })
+        });
+        lineage(self.lock_here()?, there.transpose()?, |here| {
+            Ok(shared.was_pinned(Pinned::Lock, &Digest::of(here.to_text().as_bytes()))?)
+        })
+    }
+
+    fn strayed(&self, shared: &Shared) -> ProjectError {
+        ProjectError::Strayed { path: self.lock_path(), place: shared.name() }
+    }
+
+    fn lock_here(&self) -> Result<Option<Lock>, ProjectError> {
         let path = self.lock_path();
         match fs::read_to_string(&path) {
             Ok(text) => {
@@ -131,10 +277,13 @@ impl Project {
         }
     }
 
-    /// Writes the lock file, if it says something new.
+    /// Writes the lock file, if it says something new. Where there is a place for state, it counts there first.
     pub fn write_lock(&self, lock: &Lock) -> Result<(), ProjectError> {
         let path = self.lock_path();
         let text = lock.to_text();
+        if let Some(shared) = &self.shared {
+            shared.pin(Pinned::Lock, text.as_bytes())?;
+        }
         if fs::read_to_string(&path).is_ok_and(|held| held == text) {
             return Ok(());
         }

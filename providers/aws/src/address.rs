@@ -65,7 +65,9 @@ pub(crate) async fn ensure(
 
 async fn release(place: &Place, id: &str) -> Result<(), Failure> {
     let call = place.ec2.release_address().allocation_id(id);
-    gone(call.send().await.map_err(fault("ReleaseAddress")).map(drop))
+    gone(call.send().await.map_err(fault("ReleaseAddress")).map(drop))?;
+    place.bury(id);
+    Ok(())
 }
 
 /// Takes the address from its machine.

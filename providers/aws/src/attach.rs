@@ -202,7 +202,7 @@ async fn ensure_volumes(place: &Place, instance: &Part<Instance>, things: &Thing
                 let text = format!("the volume {id} is attached to {}, and is not ours", instance.id);
                 return Err(not_ours(text).with_hint("detach it there"));
             }
-            volume::detach(place, id).await?;
+            volume::detach(place, id, &instance.id).await?;
             touched = true;
         }
     }

@@ -31,7 +31,7 @@ struct Ids {
     groups: BTreeSet<String>,
 }
 
-fn protocol(port: &Port) -> ProtocolEnum {
+fn protocol(port: Port) -> ProtocolEnum {
     match port.protocol {
         Protocol::Tcp => ProtocolEnum::Tcp,
         Protocol::Udp => ProtocolEnum::Udp,
@@ -39,7 +39,7 @@ fn protocol(port: &Port) -> ProtocolEnum {
 }
 
 /// A port as it stands at the end of a name.
-fn word(port: &Port) -> String {
+fn word(port: Port) -> String {
     format!("{}{}", &port.protocol.as_str()[..1], port.number)
 }
 
@@ -54,7 +54,7 @@ fn listener_word(listener: &Listener) -> String {
     format!("{}{}", protocol.get(..1).unwrap_or_default(), listener.port().unwrap_or_default())
 }
 
-fn forwards_to<'a>(listener: &'a Listener) -> Option<&'a str> {
+fn forwards_to(listener: &Listener) -> Option<&str> {
     listener.default_actions().iter().find_map(|action| action.target_group_arn.as_deref())
 }
 
@@ -102,7 +102,7 @@ pub(crate) async fn ensure(
     let ids = ids(place, spec).await?;
     let before = list(place, Scope::One(&wanted.path)).await?;
     let created = before.balancers.is_empty();
-    let tags = with_state(place.tags(wanted, BALANCER), &state(spec.ports.iter().map(word)));
+    let tags = with_state(place.tags(wanted, BALANCER), &state(spec.ports.iter().copied().map(word)));
     let balancer = match settle(before.balancers.clone(), |_| false).0 {
         Some(balancer) => balancer,
         None => create(place, &wanted.path, &ids, &tags).await?,
@@ -148,7 +148,7 @@ async fn create(
             return Ok(balancer);
         }
         if !pauses.listing(place).await {
-            return Err(not_ready(format!("`{path}` is not in the listing yet")));
+            return Err(not_ready(format!("`{path}` is not in the listing yet, or has lost its labels")));
         }
     }
 }
@@ -197,26 +197,23 @@ async fn ensure_ports(
 ) -> Result<bool, Failure> {
     let mut touched = false;
     let mut kept = BTreeSet::new();
-    for port in &spec.ports {
+    for port in spec.ports.iter().copied() {
         let name = format!("{}-{}", name(&place.cluster, &wanted.path), word(port));
         let tags = place.tags(wanted, TARGETS);
         let there =
             before.targets.iter().find(|targets| targets.it.it.target_group_name.as_deref() == Some(&*name));
-        let targets = match there {
-            Some(targets) => {
-                touched |= retag(place, &targets.id, &targets.label, &tags).await?;
-                targets.id.clone()
-            }
-            None => {
-                touched = true;
-                create_targets(place, (&name, port), vpc, &tags).await?
-            }
+        let targets = if let Some(targets) = there {
+            touched |= retag(place, &targets.id, &targets.label, &tags).await?;
+            targets.id.clone()
+        } else {
+            touched = true;
+            create_targets(place, (&name, port), vpc, &tags).await?
         };
         touched |= ensure_listener(place, wanted, (balancer, port), &targets).await?;
         kept.insert(targets);
     }
     for listener in &balancer.it.listeners {
-        if !spec.ports.iter().any(|port| word(port) == listener_word(listener)) {
+        if !spec.ports.iter().any(|port| word(*port) == listener_word(listener)) {
             delete_listener(place, listener).await?;
             touched = true;
         }
@@ -230,7 +227,7 @@ async fn ensure_ports(
 
 async fn create_targets(
     place: &Place,
-    (name, port): (&str, &Port),
+    (name, port): (&str, Port),
     vpc: &str,
     tags: &Tags,
 ) -> Result<String, Failure> {
@@ -250,7 +247,7 @@ async fn create_targets(
 async fn ensure_listener(
     place: &Place,
     wanted: &Wanted,
-    (balancer, port): (&Part<Balancer>, &Port),
+    (balancer, port): (&Part<Balancer>, Port),
     targets: &str,
 ) -> Result<bool, Failure> {
     let there = balancer.it.listeners.iter().find(|listener| listener.port() == Some(port.number.into()));
@@ -335,8 +332,8 @@ mod tests {
         let ports =
             [(443, Protocol::Tcp), (53, Protocol::Udp)].map(|(number, protocol)| Port { number, protocol });
         let listeners = [listener(ProtocolEnum::Udp, 53), listener(ProtocolEnum::Tcp, 443)];
-        assert_eq!(ports.iter().map(word).collect::<Vec<_>>(), ["t443", "u53"]);
-        assert_eq!(state(ports.iter().map(word)), state(listeners.iter().map(listener_word)));
-        assert_ne!(state(ports[..1].iter().map(word)), state(listeners.iter().map(listener_word)));
+        assert_eq!(ports.map(word), ["t443", "u53"]);
+        assert_eq!(state(ports.into_iter().map(word)), state(listeners.iter().map(listener_word)));
+        assert_ne!(state(ports[..1].iter().copied().map(word)), state(listeners.iter().map(listener_word)));
     }
 }

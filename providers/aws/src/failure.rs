@@ -105,37 +105,47 @@ const TABLE: &[(&str, FailureClass, Option<&str>)] = &[
 ];
 
 /// How long to wait after a throttled call: the time in which its bucket of tokens gets one more.
-const REFILL: &[(&str, u64)] =
-    &[("Describe*", 50), ("RunInstances", 500), ("StartInstances", 500), ("StopInstances", 500), ("*", 200)];
+const REFILL: &[(&str, u64)] = &[
+    ("DescribeInstances", 100),
+    ("DescribeNetworkInterfaces", 100),
+    ("DescribeSecurityGroups", 100),
+    ("DescribeVolumes", 100),
+    ("Describe*", 50),
+    ("RunInstances", 500),
+    ("StartInstances", 500),
+    ("StopInstances", 500),
+    ("ImportKeyPair", 350),
+    ("*", 200),
+];
 
+/// Whether the code is what the pattern says.
 fn matches(pattern: &str, code: &str) -> bool {
-    match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
-        (Some(rest), Some(_)) => code.contains(rest.strip_suffix('*').unwrap_or(rest)),
-        (Some(end), None) => code.ends_with(end),
-        (None, Some(start)) => code.starts_with(start),
-        (None, None) => match pattern.split_once('*') {
-            Some((start, end)) => code.starts_with(start) && code.ends_with(end),
-            None => code == pattern,
-        },
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = parts.next().and_then(|start| code.strip_prefix(start)) else { return false };
+    let mut parts = parts.peekable();
+    while let Some(part) = parts.next() {
+        if parts.peek().is_none() {
+            return rest.ends_with(part);
+        }
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
     }
+    rest.is_empty()
 }
 
 /// The class of a code, with its remedy.
 fn classify(code: &str, status: u16) -> (FailureClass, Option<&'static str>) {
-    // `Insufficient*Capacity*` has a star in the middle too.
-    let found = TABLE.iter().find(|(pattern, ..)| match pattern.strip_suffix('*') {
-        Some(pattern) if !pattern.starts_with('*') => match pattern.split_once('*') {
-            Some((start, middle)) => code.starts_with(start) && code.contains(middle),
-            None => code.starts_with(pattern),
-        },
-        _ => matches(pattern, code),
-    });
-    match found {
+    match TABLE.iter().find(|(pattern, ..)| matches(pattern, code)) {
         Some((_, class, hint)) => (*class, *hint),
         None if status == 429 => (Throttled, None),
         None if status >= 500 => (Transient, None),
         None => (Invalid, None),
     }
+}
+
+/// Whether it is the credentials that are refused, and not one call.
+pub(crate) fn is_about_credentials(failure: &Failure) -> bool {
+    failure.hint.as_deref() == Some(CREDENTIALS)
 }
 
 /// What the service said, without the part of it that only the service can read.
@@ -158,10 +168,8 @@ fn refused(operation: &str, code: Option<&str>, text: Option<&str>, status: u16)
         _ => hint.map(str::to_owned),
     };
     if class == Throttled {
-        failure.retry_after_ms = REFILL
-            .iter()
-            .find(|(pattern, _)| matches(pattern, operation) || *pattern == "*")
-            .map(|(_, wait)| *wait);
+        failure.retry_after_ms =
+            REFILL.iter().find(|(pattern, _)| matches(pattern, operation)).map(|(_, wait)| *wait);
     }
     failure
 }
@@ -226,6 +234,23 @@ impl AsStatus for aws_sdk_ec2::config::http::HttpResponse {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_star_stands_for_any_text() {
+        for (pattern, code, matched) in [
+            ("A", "A", true),
+            ("A", "AB", false),
+            ("A*", "AB", true),
+            ("*B", "AB", true),
+            ("*B", "BA", false),
+            ("*B*", "ABA", true),
+            ("A*C*", "ABCD", true),
+            ("A*C", "ABCD", false),
+            ("*", "", true),
+        ] {
+            assert_eq!(matches(pattern, code), matched, "{pattern} and {code}");
+        }
+    }
 
     #[test]
     fn codes_have_their_class() {

@@ -1,7 +1,7 @@
 //! A firewall: a security group, whose rules are compared one by one each time.
 
 use aws_sdk_ec2::types::{ResourceType, SecurityGroup};
-use castrum_blueprints::names::{ResourceKind, ResourcePath};
+use castrum_blueprints::names::{Digest, ResourceKind, ResourcePath};
 use castrum_provider::{Change, Failure, FirewallSpec, Removed, ResourceSeen, Wanted, Zone};
 
 use crate::failure::fault;
@@ -25,6 +25,13 @@ fn lets_out(group: &SecurityGroup) -> bool {
     })
 }
 
+/// What a group was put to: its rules, and the ranges of the site's settings where a rule speaks of them.
+fn state(place: &Place, rules: &Rules, admin: bool) -> String {
+    let ranges = place.settings.admin.iter().map(|range| range.text.as_str()).collect::<Vec<_>>().join(" ");
+    let ranges = Digest::of(ranges.as_bytes());
+    format!("{} {}", rules::state(rules), if admin { ranges.short() } else { "-" })
+}
+
 /// What the parts are as one resource.
 pub(crate) fn judge(
     place: &Place,
@@ -38,12 +45,16 @@ pub(crate) fn judge(
     for other in others {
         found.lacks(format!("another one was made beside it, {}", other.id));
     }
-    if group.label.state.as_deref() != Some(&rules::state(&ingress(&group.it))) {
+    let (told, there) = (group.label.state.as_deref().unwrap_or_default(), ingress(&group.it));
+    let (rules, _) = told.split_once(' ').unwrap_or((told, ""));
+    if rules != rules::state(&there) {
         let foreign = rules::present(group.it.ip_permissions()).into_iter().find(|(_, ours)| !ours);
         match foreign {
             Some((rule, _)) => found.lacks(format!("lets {rule}, which is not declared")),
             None => found.lacks("its rules are not those that were declared"),
         }
+    } else if ![true, false].map(|admin| state(place, &there, admin)).iter().any(|state| state == told) {
+        found.lacks("it lets in other ranges than `admin` of the site says");
     }
     found.must(lets_out(&group.it), "it does not let everything out any more");
     Some(found.seen())
@@ -92,8 +103,9 @@ pub(crate) async fn ensure(
     }
     let sources = sources(place, spec, &group.id).await?;
     let rules = rules::wanted(spec, |number| sources.get(number).cloned().unwrap_or_default());
+    let admin = spec.rules.iter().any(|rule| rule.from == Zone::Admin);
     let mut touched = ensure_rules(place, &group, &rules).await?;
-    let tags = with_state(place.tags(wanted, GROUP), &rules::state(&rules));
+    let tags = with_state(place.tags(wanted, GROUP), &state(place, &rules, admin));
     touched |= place.retag(&group.id, &group.label, &tags).await?;
     let change = match (created, touched) {
         (true, _) => Change::Created,
@@ -137,10 +149,8 @@ async fn create(
             return Ok(group);
         }
         if !pauses.listing(place).await {
-            return Err(match double {
-                true => taken_name("security group", &name),
-                false => not_ready(format!("`{path}` is not in the listing yet")),
-            });
+            let late = || not_ready(format!("`{path}` is not in the listing yet"));
+            return Err(if double { taken_name("security group", &name) } else { late() });
         }
     }
 }
@@ -190,6 +200,7 @@ pub(crate) async fn remove(place: &Place, path: &ResourcePath) -> Result<Removed
         }
         let call = place.ec2.delete_security_group().group_id(&group.id);
         gone(call.send().await.map_err(fault("DeleteSecurityGroup")).map(drop))?;
+        place.bury(&group.id);
     }
     place.removed(path);
     Ok(if all.is_empty() { Removed::Absent } else { Removed::Removed })

@@ -82,7 +82,9 @@ pub(crate) async fn ensure(
 }
 
 async fn delete(place: &Place, id: &str) -> Result<(), Failure> {
-    gone(place.ec2.delete_key_pair().key_pair_id(id).send().await.map_err(fault("DeleteKeyPair")).map(drop))
+    gone(place.ec2.delete_key_pair().key_pair_id(id).send().await.map_err(fault("DeleteKeyPair")).map(drop))?;
+    place.bury(id);
+    Ok(())
 }
 
 /// Removes the key pair; machines do not need it once they are made.

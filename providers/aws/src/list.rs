@@ -1,15 +1,16 @@
 //! Listings of what carries the cluster's label: of all of it for a look, of one resource for a change.
 
 use aws_sdk_ec2::types::{
-    Address, Filter, Instance, InternetGateway, KeyPairInfo, NatGateway, NetworkInterface, PlacementGroup,
-    Reservation, ResourceType, RouteTable, SecurityGroup, Subnet, Tag, TagSpecification, Volume, Vpc,
+    Address, Filter, Instance, InstanceState, InstanceStateName, InternetGateway, KeyPairInfo, NatGateway,
+    NetworkInterface, PlacementGroup, Reservation, ResourceType, RouteTable, SecurityGroup, Subnet, Tag,
+    TagSpecification, Volume, Vpc,
 };
 use castrum_blueprints::names::ResourcePath;
 use castrum_provider::{CLUSTER_LABEL, Failure, RESOURCE_LABEL};
 
 use crate::failure::fault;
 use crate::labels::{Label, Tags};
-use crate::place::Place;
+use crate::place::{Place, lock};
 
 /// One thing of ours, as it was listed.
 #[derive(Debug, Clone)]
@@ -75,7 +76,7 @@ fn ours<T>(
             let label = Label::read(&place.cluster, pairs)?;
             // A filter by tags is the service's word; the label itself is the proof.
             scope.has(place, &label.path).then_some(())?;
-            let id = id.filter(|id| !id.is_empty())?.to_owned();
+            let id = id.filter(|id| !id.is_empty() && !place.is_buried(id))?.to_owned();
             Some(Part { label, id, it })
         })
         .collect();
@@ -127,7 +128,13 @@ impl Place {
 
     /// Instances, also those that are gone or going, which are shown for about an hour.
     pub(crate) async fn instances(&self, scope: Scope<'_>) -> Result<Vec<Part<Instance>>, Failure> {
-        let found = self.describe_instances(self.filters(scope)).await?;
+        let mut found = self.describe_instances(self.filters(scope)).await?;
+        for instance in &mut found {
+            // Its token is still of use.
+            if instance.instance_id().is_some_and(|id| lock(&self.terminated).contains(id)) {
+                instance.state = Some(InstanceState::builder().name(InstanceStateName::Terminated).build());
+            }
+        }
         Ok(ours((self, scope), found, |it| (it.tags(), it.instance_id())))
     }
 

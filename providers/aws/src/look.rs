@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_ec2::types::{Instance, InternetGateway, NatGateway, RouteTable, Subnet, Volume, Vpc};
 use castrum_blueprints::names::{ResourceKind, ResourcePath, Timestamp};
-use castrum_provider::{Blind, Failure, FailureClass, Observation, ResourceSeen, now};
+use castrum_provider::{Blind, Failure, Observation, ResourceSeen, now};
 
 use crate::attach::Around;
 use crate::balancers::{self, Balancers};
+use crate::failure::is_about_credentials;
 use crate::list::{Part, Scope};
 use crate::place::Place;
 use crate::{address, balancer, firewall, key, machine, nat, network, placement, subnet, volume};
@@ -57,10 +58,7 @@ impl Look<'_> {
     fn observation(self, taken_at: Timestamp) -> Observation {
         let site = &self.place.site;
         let dark = self.blind.len() == KINDS.len()
-            || self
-                .blind
-                .iter()
-                .any(|(_, failure)| failure.class == FailureClass::Denied && no_credentials(failure));
+            || self.blind.iter().any(|(_, failure)| is_about_credentials(failure));
         let blind = match self.blind.first() {
             Some((_, failure)) if dark => {
                 vec![Blind { site: site.clone(), kind: None, reason: failure.message.clone() }]
@@ -77,11 +75,6 @@ impl Look<'_> {
         };
         Observation { seen: self.seen, blind, taken_at }
     }
-}
-
-/// Whether it is the credentials that are refused, and not one call.
-fn no_credentials(failure: &Failure) -> bool {
-    !failure.hint.as_deref().is_some_and(|hint| hint.contains("give "))
 }
 
 /// The kinds that this place makes.

@@ -13,7 +13,7 @@ use crate::labels::with_state;
 use crate::launch::{launch, type_of};
 use crate::list::{Part, Scope};
 use crate::network::gone;
-use crate::place::{Found, Pauses, Place, awaited, invalid, not_ready};
+use crate::place::{Found, Pauses, Place, awaited, invalid, lock, not_ready};
 use crate::volume::{self, gib};
 
 pub(crate) const INSTANCE: &str = "instance";
@@ -195,7 +195,7 @@ async fn wait_running(
     path: &ResourcePath,
     touched: &mut bool,
 ) -> Result<Part<Instance>, Failure> {
-    let mut pauses = Pauses::new();
+    let (mut pauses, mut started) = (Pauses::new(), false);
     loop {
         let listed = place.instances(Scope::One(path)).await?;
         match living(&listed).first() {
@@ -204,10 +204,10 @@ async fn wait_running(
                 Some(InstanceStateName::Running) if instance.it.private_ip_address().is_some() => {
                     return Ok((*instance).clone());
                 }
-                Some(InstanceStateName::Stopped) => {
+                Some(InstanceStateName::Stopped) if !started => {
                     let call = place.ec2.start_instances().instance_ids(&instance.id);
                     call.send().await.map_err(fault("StartInstances"))?;
-                    *touched = true;
+                    (started, *touched) = (true, true);
                 }
                 _ => {}
             },
@@ -242,6 +242,7 @@ pub(crate) async fn remove(place: &Place, path: &ResourcePath) -> Result<Removed
         pauses.pause(|| format!("`{path}` is being removed")).await?;
         all = place.instances(Scope::One(path)).await?;
     }
+    lock(&place.terminated).extend(all.into_iter().map(|instance| instance.id));
     existed |= sweep(place, path).await?;
     place.removed(path);
     Ok(if existed { Removed::Removed } else { Removed::Absent })

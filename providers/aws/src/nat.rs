@@ -152,6 +152,7 @@ pub(crate) async fn remove(place: &Place, gateways: &Gateways) -> Result<(), Fai
         {
             pauses.pause(|| format!("the gateway {} is being removed", gateway.id)).await?;
         }
+        place.bury(&gateway.id);
     }
     Ok(())
 }

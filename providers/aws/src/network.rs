@@ -223,7 +223,9 @@ async fn remove_gateway(place: &Place, gateway: &Part<InternetGateway>) -> Resul
         detach(place, &gateway.id, vpc).await?;
     }
     let call = place.ec2.delete_internet_gateway().internet_gateway_id(&gateway.id);
-    gone(call.send().await.map_err(fault("DeleteInternetGateway")).map(drop))
+    gone(call.send().await.map_err(fault("DeleteInternetGateway")).map(drop))?;
+    place.bury(&gateway.id);
+    Ok(())
 }
 
 async fn ensure_table(
@@ -289,7 +291,9 @@ pub(crate) async fn remove_table(place: &Place, table: &Part<RouteTable>) -> Res
         gone(call.send().await.map_err(fault("DisassociateRouteTable")).map(drop))?;
     }
     let call = place.ec2.delete_route_table().route_table_id(&table.id);
-    gone(call.send().await.map_err(fault("DeleteRouteTable")).map(drop))
+    gone(call.send().await.map_err(fault("DeleteRouteTable")).map(drop))?;
+    place.bury(&table.id);
+    Ok(())
 }
 
 /// Leads what is for the world to a gateway, an internet gateway or another one. Whether it was led elsewhere.
@@ -340,6 +344,7 @@ pub(crate) async fn remove(place: &Place, path: &ResourcePath) -> Result<Removed
     }
     for vpc in &parts.vpcs {
         gone(place.ec2.delete_vpc().vpc_id(&vpc.id).send().await.map_err(fault("DeleteVpc")).map(drop))?;
+        place.bury(&vpc.id);
     }
     place.removed(path);
     Ok(Removed::Removed)

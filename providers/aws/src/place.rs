@@ -1,6 +1,6 @@
 //! One site of one cluster in a region: who is asked, what was learnt, and what all kinds of resources share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,10 @@ pub(crate) struct Place {
     known: Mutex<BTreeMap<(ResourcePath, &'static str), String>>,
     /// What this process made, and when: a listing may not show it yet.
     fresh: Mutex<BTreeMap<(ResourcePath, &'static str), Instant>>,
+    /// What this process removed: a listing may show it for a while yet.
+    buried: Mutex<BTreeSet<String>>,
+    /// The instances that it saw terminated.
+    pub(crate) terminated: Mutex<BTreeSet<String>>,
     /// Since when tokens are known to be taken by something that cannot be seen.
     taken: Mutex<BTreeMap<String, Instant>>,
     /// The image that machines start from where none is named.
@@ -56,6 +60,8 @@ impl Place {
             elb,
             known: Mutex::default(),
             fresh: Mutex::default(),
+            buried: Mutex::default(),
+            terminated: Mutex::default(),
             taken: Mutex::default(),
             default_image: Mutex::default(),
             roots: Mutex::default(),
@@ -111,6 +117,16 @@ impl Place {
     pub(crate) fn removed(&self, path: &ResourcePath) {
         lock(&self.fresh).retain(|(fresh, _), _| fresh != path);
         self.forget(path);
+    }
+
+    /// Notes that a thing is gone for ever: its id will not come again.
+    pub(crate) fn bury(&self, id: &str) {
+        lock(&self.buried).insert(id.to_owned());
+    }
+
+    /// Whether this process removed it.
+    pub(crate) fn is_buried(&self, id: &str) -> bool {
+        lock(&self.buried).contains(id)
     }
 
     /// How long a listing may show the time before.

@@ -34,16 +34,12 @@ pub(crate) async fn ensure(
     let path = &wanted.path;
     let tags = place.tags(wanted, PLACEMENT);
     let (kept, _) = settle(place.placements(Scope::One(path)).await?, |_| false);
-    let change = match &kept {
-        None => {
-            create(place, wanted).await?;
-            Change::Created
-        }
-        Some(group) => match place.retag(group.it.group_id().unwrap_or_default(), &group.label, &tags).await?
-        {
-            true => Change::Changed,
-            false => Change::Unchanged,
-        },
+    let change = if let Some(group) = &kept {
+        let id = group.it.group_id().unwrap_or_default();
+        if place.retag(id, &group.label, &tags).await? { Change::Changed } else { Change::Unchanged }
+    } else {
+        create(place, wanted).await?;
+        Change::Created
     };
     let mut pauses = Pauses::new();
     loop {

@@ -36,14 +36,15 @@ impl Power for Place {
 }
 
 async fn start(place: &Place, machine: &ResourcePath) -> Result<(), Failure> {
-    let mut pauses = Pauses::new();
+    let (mut pauses, mut asked) = (Pauses::new(), false);
     loop {
         let instance = find(place, machine).await?;
         match instance.it.state().and_then(|state| state.name()) {
             Some(InstanceStateName::Running) => return Ok(()),
-            Some(InstanceStateName::Stopped) => {
+            Some(InstanceStateName::Stopped) if !asked => {
                 let call = place.ec2.start_instances().instance_ids(&instance.id);
                 call.send().await.map_err(fault("StartInstances"))?;
+                asked = true;
             }
             _ => {}
         }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use aws_sdk_ec2::types::{AccountAttributeName, InstanceType, VolumeType};
+use aws_sdk_ec2::types::{AccountAttribute, AccountAttributeName, InstanceType, VolumeType};
 use castrum_provider::{Failure, FailureClass};
 
 use crate::failure::{Fault, fault};
@@ -22,7 +22,7 @@ pub(crate) async fn check(place: &Place) -> Vec<Failure> {
         // Without credentials or a service all else would say the same again.
         Err(failure) => return vec![hinted(failure)],
     };
-    findings.extend(rights(place).await);
+    findings.extend(Box::pin(rights(place)).await);
     findings.extend(addresses(place).await);
     findings
 }
@@ -93,7 +93,7 @@ async fn addresses(place: &Place) -> Option<Failure> {
         .attribute_names(AccountAttributeName::from("vpc-max-elastic-ips"));
     // Who may not ask is told when an address is refused.
     let limit = call.send().await.ok()?;
-    let mut values = limit.account_attributes().iter().flat_map(|attribute| attribute.attribute_values());
+    let mut values = limit.account_attributes().iter().flat_map(AccountAttribute::attribute_values);
     let limit: usize = values.find_map(|value| value.attribute_value()?.parse().ok())?;
     let taken = place.ec2.describe_addresses().send().await.ok()?.addresses().len();
     let ours = place.addresses(Scope::All).await.ok()?.len();

@@ -31,7 +31,7 @@ impl Place {
             ResourceSpec::Placement(spec) => placement::ensure(self, wanted, spec).await,
             ResourceSpec::Volume(spec) => volume::ensure(self, wanted, spec).await,
             ResourceSpec::LoadBalancer(spec) => balancer::ensure(self, wanted, spec).await,
-            ResourceSpec::Machine(spec) => machine::ensure(self, wanted, spec).await,
+            ResourceSpec::Machine(spec) => Box::pin(machine::ensure(self, wanted, spec)).await,
             ResourceSpec::Image(_) => {
                 let text = format!("`{}`: images are looked up here, and not made", wanted.path);
                 Err(Failure::new(FailureClass::Unsupported, text))
@@ -54,7 +54,7 @@ impl Provider for Place {
     }
 
     async fn observe(&self) -> Observation {
-        look::observe(self).await
+        Box::pin(look::observe(self)).await
     }
 
     async fn ensure(&self, wanted: &Wanted) -> Result<Ensured, Failure> {
@@ -69,9 +69,11 @@ impl Provider for Place {
                 Ok(Ensured { change, seen: ResourceSeen { spec: Some(wanted.spec.digest()), ..seen } })
             }
             Err(failure) => {
-                // An id that was learnt may be of something that is gone: the next call looks anew.
-                for (kind, name) in wanted.spec.needs() {
-                    self.forget(&self.path(kind, name));
+                // An id that was learnt may be of something that is gone: then the next call looks anew.
+                if !matches!(failure.class, FailureClass::Throttled | FailureClass::Transient) {
+                    for (kind, name) in wanted.spec.needs() {
+                        self.forget(&self.path(kind, name));
+                    }
                 }
                 Err(failure)
             }
@@ -104,6 +106,6 @@ impl Provider for Place {
     }
 
     async fn preflight(&self) -> Vec<Failure> {
-        preflight::check(self).await
+        Box::pin(preflight::check(self)).await
     }
 }

@@ -88,7 +88,7 @@ pub(crate) fn judge(
                 found.lacks("it goes out another way than declared");
             }
             Some(table) => {
-                found.must(way_out(&table.it).is_some_and(|(_, there)| there), "its way out is gone")
+                found.must(way_out(&table.it).is_some_and(|(_, there)| there), "its way out is gone");
             }
         }
     }
@@ -269,6 +269,7 @@ pub(crate) async fn remove(place: &Place, path: &ResourcePath) -> Result<Removed
         // Its tie to the table of its network goes with it.
         let call = place.ec2.delete_subnet().subnet_id(&subnet.id);
         gone(call.send().await.map_err(fault("DeleteSubnet")).map(drop))?;
+        place.bury(&subnet.id);
     }
     place.removed(path);
     Ok(Removed::Removed)

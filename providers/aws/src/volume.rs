@@ -135,7 +135,9 @@ async fn create(place: &Place, wanted: &Wanted, spec: &VolumeSpec) -> Result<Par
 }
 
 pub(crate) async fn delete(place: &Place, id: &str) -> Result<(), Failure> {
-    gone(place.ec2.delete_volume().volume_id(id).send().await.map_err(fault("DeleteVolume")).map(drop))
+    gone(place.ec2.delete_volume().volume_id(id).send().await.map_err(fault("DeleteVolume")).map(drop))?;
+    place.bury(id);
+    Ok(())
 }
 
 /// The machine that the volume is attached to, and by which name.
@@ -144,8 +146,15 @@ pub(crate) fn holder(volume: &Volume) -> Option<&str> {
 }
 
 /// Takes the volume from a machine, and waits until it is free.
-pub(crate) async fn detach(place: &Place, id: &str) -> Result<(), Failure> {
-    let detached = place.ec2.detach_volume().volume_id(id).send().await.map_err(fault("DetachVolume"));
+pub(crate) async fn detach(place: &Place, id: &str, machine: &str) -> Result<(), Failure> {
+    let detached = place
+        .ec2
+        .detach_volume()
+        .volume_id(id)
+        .instance_id(machine)
+        .send()
+        .await
+        .map_err(fault("DetachVolume"));
     match detached {
         // It was free, or is on its way.
         Err(fault) if fault.is(&["IncorrectState", "InvalidAttachment.NotFound"]) => {}
@@ -176,7 +185,7 @@ pub(crate) async fn remove(place: &Place, path: &ResourcePath) -> Result<Removed
                 let text = format!("`{path}` is attached to {machine}, which is not this cluster's");
                 return Err(not_ours(text).with_hint("detach it there if nobody needs it"));
             }
-            detach(place, &volume.id).await?;
+            detach(place, &volume.id, machine).await?;
         }
         delete(place, &volume.id).await?;
     }

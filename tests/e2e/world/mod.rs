@@ -143,6 +143,7 @@ impl Drop for World {
         let failing = std::thread::panicking();
         if failing {
             eprintln!("the end of the journal:\n{}", self.journal().tail(40));
+            eprintln!("what components said last:\n{}", said_last(&self.dir));
         }
         let left = sweep(&self.dir);
         assert!(failing || left.is_empty(), "left behind: {left:#?}");
@@ -150,6 +151,16 @@ impl Drop for World {
             eprintln!("left behind: {left:#?}");
         }
     }
+}
+
+/// The last lines of every component's log on every node that is still there.
+fn said_last(project: &Path) -> String {
+    let Some(id) = cluster_id(project) else { return String::new() };
+    let root = format!("/var/lib/castrum/local/{id}");
+    let script = "find \"$0\" -path '*/upper/var/log/journal/*' -type d | sort | while read -r dir; do \
+        echo \"-- $dir\"; journalctl -D \"$dir\" -u 'castrum-*' --no-pager -n 60 -o short-precise | cut -c1-400; done";
+    let told = Command::new("bash").args(["-c", script, &root]).output();
+    told.map_or_else(|error| error.to_string(), |told| String::from_utf8_lossy(&told.stdout).into_owned())
 }
 
 /// The programs under test.
