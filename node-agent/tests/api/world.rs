@@ -124,6 +124,7 @@ impl World {
             verify_key: STANDARD.encode(self.signer.public_key().as_ref()),
             agent: Some(self.agent.clone()),
             api_port: self.port,
+            former_cas: Vec::new(),
         };
         std::fs::write(state.join("boot.json"), boot.to_text()).unwrap();
         std::fs::write(state.join("token"), self.token(name, incarnation).expose().as_bytes()).unwrap();
