@@ -40,13 +40,19 @@ pub async fn pin(
     cache: &Cache,
     events: &Events,
 ) -> Result<(), PinError> {
-    lock.agent = Some(cache.adopt(&agent_program()?)?);
+    pin_agent(lock, cache)?;
     let orders = orders(stack, files)?;
     lock.components.retain(|name, _| orders.contains_key(name));
     resolve_new(&orders, lock, cache, events).await?;
     bundle_missing(&orders, lock, cache, events).await?;
     let (name, version, digest) = (stack.name.clone(), stack.version.clone(), stack.digest.clone());
     lock.stack = Some(LockedStack { name, version, digest });
+    Ok(())
+}
+
+/// Pins the node agent that is here.
+pub fn pin_agent(lock: &mut Lock, cache: &Cache) -> Result<(), PinError> {
+    lock.agent = Some(cache.adopt(&agent_program()?)?);
     Ok(())
 }
 

@@ -13,6 +13,7 @@ mod output;
 mod places;
 mod preferences;
 mod provider;
+mod recover;
 mod run;
 
 use std::io;
@@ -74,6 +75,7 @@ fn run(cli: &Cli) -> Result<u8, Fault> {
             waiting(&blueprint, run::apply(args, (&blueprint, digest), global))
         }
         Command::Destroy(args) => waiting(&args.blueprint.file, run::destroy(args, global)),
+        Command::Recover(args) => waiting(&args.blueprint.file, recover::recover(args, global)),
         Command::Status(args) => waiting(&args.blueprint.file, look::status(args, global)),
         Command::Get(args) => waiting(&args.blueprint.file, look::get(args, global)),
         Command::WaitFor(args) => waiting(&args.blueprint.file, look::wait_for(args, global)),
