@@ -154,8 +154,8 @@ pub struct Identity {
     pub api_port: u16,
     ca: CertificateDer<'static>,
     former: Vec<CertificateDer<'static>>,
-    /// What components trust: the CA, and those before it.
-    trusted_pem: String,
+    /// What components trust, in PEM: the CA, and those before it.
+    trusted: Vec<String>,
     verify_key: [u8; 32],
 }
 
@@ -189,7 +189,7 @@ impl Identity {
         let former = former
             .collect::<Result<_, _>>()
             .map_err(|source| IdentityError::Pem { what: "CA certificate of an earlier keyring", source })?;
-        let trusted_pem = std::iter::once(&boot.ca).chain(&boot.former_cas).map(String::as_str).collect();
+        let trusted = std::iter::once(boot.ca).chain(boot.former_cas).collect();
         Ok(Arc::new(Self {
             root: root.to_owned(),
             cluster: boot.cluster,
@@ -202,7 +202,7 @@ impl Identity {
             api_port: boot.api_port,
             ca,
             former,
-            trusted_pem,
+            trusted,
             verify_key,
         }))
     }

@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 use super::join::check;
 use super::{ANEW_FILE, Identity, IdentityError, ManifestError};
-use crate::act::files::{FileError, remove, write_whole};
+use crate::act::files::{FileError, read_if_there, remove, write_whole};
 use crate::ledger::{Book, LedgerError, Refusal};
 use crate::paths::Paths;
 
@@ -102,7 +102,7 @@ fn change_over(root: &Path, handover: Handover) -> Result<(), AnewError> {
     for signed in &handover.relayed {
         relay(&paths, signed)?;
     }
-    write_whole(&paths.pki().join("ca.crt"), new.trusted_pem.as_bytes(), 0o644)?;
+    trust(&paths, &new)?;
     write_whole(&paths.pki().join(ANEW_FILE), &pair, 0o600)?;
     let boot = fs::read(Paths::new(&stage).boot()).map_err(AnewError::Read)?;
     write_whole(&paths.boot(), &boot, 0o600)?;
@@ -116,6 +116,17 @@ fn pair(new: &Identity) -> Result<Zeroizing<Vec<u8>>, AnewError> {
     check(new, &String::from_utf8_lossy(&certificate))?;
     new.tls_from(&certificate, &key)?;
     Ok(Zeroizing::new([certificate.as_slice(), key.as_slice()].concat()))
+}
+
+/// Adds to the CAs that components trust. The one that vouched for what they show stays the first: some servers read no
+/// more of the file.
+fn trust(paths: &Paths, new: &Identity) -> Result<(), AnewError> {
+    let path = paths.pki().join("ca.crt");
+    let before = read_if_there(&path)?.unwrap_or_default();
+    let before = String::from_utf8_lossy(&before);
+    let mut trusted = new.trusted.clone();
+    trusted.sort_by_key(|pem| before.find(pem.trim()).unwrap_or(usize::MAX));
+    Ok(write_whole(&path, trusted.concat().as_bytes(), 0o644)?)
 }
 
 fn relay(paths: &Paths, signed: &SignedManifest) -> Result<(), AnewError> {
