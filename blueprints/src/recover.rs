@@ -247,12 +247,11 @@ fn surplus(seen: &ResourceSeen) -> Finding {
 fn absent(observed: &Observed, path: &ResourcePath) -> Finding {
     let hides = |kind: Option<ResourceKind>| kind.is_none_or(|kind| kind == path.kind);
     let blind = observed.blind.iter().find(|blind| blind.site == path.site && hides(blind.kind));
-    let (confidence, found, remedy) = match blind {
-        Some(blind) => (Confidence::Unseen, blind.reason.clone(), None),
-        None => {
-            let remedy = "`castrum apply` makes what is declared and not there";
-            (Confidence::Missing, "nothing carries its label".to_owned(), Some(remedy.to_owned()))
-        }
+    let (confidence, found, remedy) = if let Some(blind) = blind {
+        (Confidence::Unseen, blind.reason.clone(), None)
+    } else {
+        let remedy = "`castrum apply` makes what is declared and not there";
+        (Confidence::Missing, "nothing carries its label".to_owned(), Some(remedy.to_owned()))
     };
     Finding { resource: path.clone(), confidence, found, remedy }
 }

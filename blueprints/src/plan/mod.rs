@@ -233,8 +233,10 @@ impl Action {
             Self::Ensure(EnsureStep { path, .. }) | Self::Remove { path } => {
                 (path.kind == ResourceKind::Machine).then(|| path.name.parse().ok()).flatten()
             }
-            Self::Enroll { node, .. } | Self::Readmit { node, .. } => Some(node.clone()),
-            Self::Fill { node, .. } | Self::Found { node, .. } => Some(node.clone()),
+            Self::Enroll { node, .. }
+            | Self::Readmit { node, .. }
+            | Self::Fill { node, .. }
+            | Self::Found { node, .. } => Some(node.clone()),
             Self::Publish { manifest, .. } => Some(manifest.node.clone()),
         }
     }

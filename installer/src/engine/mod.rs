@@ -402,7 +402,7 @@ fn apply(effect: Effect, observed: &mut Observed, desired: &mut Desired, now: Ti
         }
         Effect::Removed(path, _) => observed.gone(&path),
         Effect::Enrolled(node) | Effect::Readmitted(node) => {
-            observed.nodes.entry(node).or_default().enrolled_at = Some(now)
+            observed.nodes.entry(node).or_default().enrolled_at = Some(now);
         }
         Effect::Filled(node, blobs) => observed.filled(&node, blobs.into_iter().map(|blob| blob.digest)),
         Effect::Founded(component, node) => {

@@ -104,8 +104,8 @@ fn change_over(root: &Path, handover: Handover) -> Result<(), AnewError> {
     }
     trust(&paths, &new)?;
     write_whole(&paths.pki().join(ANEW_FILE), &pair, 0o600)?;
-    let boot = fs::read(Paths::new(&stage).boot()).map_err(AnewError::Read)?;
-    write_whole(&paths.boot(), &boot, 0o600)?;
+    let told = fs::read(Paths::new(&stage).boot()).map_err(AnewError::Read)?;
+    write_whole(&paths.boot(), &told, 0o600)?;
     Ok(remove(&stage)?)
 }
 

@@ -21,13 +21,13 @@ const NAME: &str = "masters-1";
 /// Prepares the new identity as the installer does over SSH, up to its certificate.
 fn prepare(lost: &World, next: &World, root: &Path) {
     let stage = root.join(ANEW_DIR.trim_start_matches('/'));
-    let state = stage.join("var/lib/castrum");
-    fs::create_dir_all(&state).unwrap();
+    let folder = stage.join("var/lib/castrum");
+    fs::create_dir_all(&folder).unwrap();
     let told = fs::read(next.fresh(NAME, Role::Master, 1).join("var/lib/castrum/boot.json")).unwrap();
     let mut boot: BootConfig = serde_json::from_slice(&told).unwrap();
     boot.former_cas = vec![lost.ca_pem().to_owned()];
-    fs::write(state.join("boot.json"), boot.to_text()).unwrap();
-    fs::write(state.join("token"), next.token(NAME, 1).expose().as_bytes()).unwrap();
+    fs::write(folder.join("boot.json"), boot.to_text()).unwrap();
+    fs::write(folder.join("token"), next.token(NAME, 1).expose().as_bytes()).unwrap();
     let identity = Identity::load(&stage).unwrap();
     let asked = join::prepare(&identity).unwrap();
     let certificate = next.certify_request(&asked, NAME, Role::Master, next.address(1));
