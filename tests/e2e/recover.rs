@@ -51,6 +51,38 @@ fn a_cluster_whose_keyring_is_lost_gets_new_keys_and_does_not_notice() {
     world.destroy_well();
 }
 
+#[test]
+fn machines_that_exist_get_new_keys_by_the_login_that_the_blueprint_names() {
+    let three = &[("masters", "master", 3), ("agents", "agent", 1)];
+    let (world, _ground) = World::on_ground("recover-ssh", three);
+    world.apply_well();
+    let units = world.units();
+    lose(&world);
+    let ran = world.start(&["recover", "--yes"]).wait(APPLY);
+    assert_eq!(ran.code, 0, "{}", ran.tail());
+    eprintln!("recovered after {:?}", ran.took);
+    let order = ["masters-1", "masters-2", "masters-3", "agents-1"].map(|node| format!("readmit {node}"));
+    assert_eq!(world.journal().last_steps(), order);
+    assert!(one_after_another(&world), "two masters were changed at a time");
+    world.apply_well();
+    assert_eq!(world.journal().last_steps(), Vec::<String>::new(), "there was something left to do");
+    for (unit, start) in world.units() {
+        assert_eq!(units[&unit] == start, unit.1 != "castrum-agent.service", "{unit:?}");
+    }
+    world.destroy_well();
+}
+
+/// Whether each step ended before the next began.
+fn one_after_another(world: &World) -> bool {
+    let mut under_way = 0;
+    let journal = world.journal();
+    journal.last_run().iter().all(|event| {
+        under_way += i32::from(of_step(event, "step-started", "readmit "));
+        under_way -= i32::from(of_step(event, "step-done", "readmit "));
+        under_way <= 1
+    })
+}
+
 fn generations(world: &World) -> BTreeMap<String, u64> {
     world.statuses().into_iter().map(|(node, heard)| (node, heard.status.generation)).collect()
 }
