@@ -16,6 +16,7 @@ pub mod names;
 pub mod node;
 pub mod observed;
 pub mod plan;
+pub mod recover;
 pub mod render;
 pub mod resource;
 pub mod stack;

@@ -12,6 +12,7 @@ pub mod keyring;
 pub mod link;
 pub mod pin;
 pub mod project;
+pub mod recover;
 pub mod ssh;
 pub mod trust;
 pub mod view;

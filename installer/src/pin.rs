@@ -51,7 +51,7 @@ pub async fn pin(
     cache: &Cache,
     events: &Events,
 ) -> Result<(), PinError> {
-    lock.agent = Some(cache.adopt(&agent_program()?)?);
+    pin_agent(lock, cache)?;
     let orders = orders(stack, files)?;
     lock.components.retain(|name, _| orders.contains_key(name));
     resolve_new(&orders, lock, cache, events).await?;
@@ -71,6 +71,12 @@ pub async fn pin_images(sites: &Sites, lock: &mut Lock) -> Result<(), PinError> 
         let id = found.map_err(|source| PinError::Image { site: site.clone(), source })?;
         lock.images.insert(site.clone(), LockedImage { release: RELEASE.to_owned(), id });
     }
+    Ok(())
+}
+
+/// Pins the node agent that is here.
+pub fn pin_agent(lock: &mut Lock, cache: &Cache) -> Result<(), PinError> {
+    lock.agent = Some(cache.adopt(&agent_program()?)?);
     Ok(())
 }
 

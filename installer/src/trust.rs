@@ -33,6 +33,7 @@ pub struct Trust {
     file: KeyringFile,
     rng: SystemRandom,
     ca: String,
+    former_cas: Vec<String>,
     verify_key: String,
     ssh_public: String,
     authorized_keys: Vec<String>,
@@ -44,7 +45,8 @@ impl Trust {
         let keyring = file.open()?;
         let (ca, ssh_public) = (keyring.ca_pem(), keyring.ssh_public_line()?);
         let verify_key = BASE64.encode(keyring.verifying_key().as_bytes());
-        Ok(Self { file, rng: SystemRandom::new(), ca, verify_key, ssh_public, authorized_keys })
+        let (rng, former_cas) = (SystemRandom::new(), keyring.former_cas().to_vec());
+        Ok(Self { file, rng, ca, former_cas, verify_key, ssh_public, authorized_keys })
     }
 
     /// The keyring as it is on disk now.
@@ -55,6 +57,16 @@ impl Trust {
     /// The cluster's CA certificate in PEM.
     pub fn ca_pem(&self) -> &str {
         &self.ca
+    }
+
+    /// The key that manifests are checked with, in base64.
+    pub fn verify_key(&self) -> &str {
+        &self.verify_key
+    }
+
+    /// The line by which nodes let Castrum log in.
+    pub fn ssh_public(&self) -> &str {
+        &self.ssh_public
     }
 
     /// A client certificate for this run.
@@ -100,6 +112,20 @@ impl Trust {
         })
     }
 
+    /// A token for a machine that joined with a keyring which was lost, under the incarnation that it has.
+    pub fn offer_anew(
+        &self,
+        node: &NodeName,
+        incarnation: u64,
+    ) -> Result<(JoinToken, Enrolment), EnrolError> {
+        let now = unix_seconds();
+        self.file.update(&self.rng, |keyring| {
+            let token = keyring.offer_token(node, incarnation, now + TOKEN_LIFE, now)?;
+            let enrolment = keyring.enrolment(node).cloned();
+            Ok((token, enrolment.ok_or_else(|| EnrolError::Unknown(node.clone()))?))
+        })
+    }
+
     /// Admits a node that proves its token: its certificate in PEM, once the keyring is safely on disk.
     pub fn admit(&self, request: &JoinRequest, role: Role, address: IpAddr) -> Result<String, EnrolError> {
         let identity = NodeIdentity { node: request.statement.node.clone(), role, addresses: vec![address] };
@@ -125,6 +151,16 @@ impl Trust {
         Ok(publications.iter().map(sign).collect())
     }
 
+    /// Signs manifests that nodes hold already, byte for byte.
+    pub fn sign_anew(&self, held: &[SignedManifest]) -> Result<Vec<SignedManifest>, KeyringError> {
+        let keyring = self.file.open()?;
+        let sign = |held: &SignedManifest| SignedManifest {
+            signature: BASE64.encode(keyring.sign("manifest", held.manifest.as_bytes()).as_bytes()),
+            ..held.clone()
+        };
+        Ok(held.iter().map(sign).collect())
+    }
+
     /// What an agent must know before it has its first manifest.
     pub fn boot_config(&self, boot: Boot<'_>) -> BootConfig {
         BootConfig {
@@ -139,6 +175,7 @@ impl Trust {
             verify_key: self.verify_key.clone(),
             agent: Some(boot.agent.clone()),
             api_port: BootConfig::PORT,
+            former_cas: self.former_cas.clone(),
         }
     }
 

@@ -53,6 +53,7 @@ fn every_command_has_help() {
         "explain",
         "plan",
         "apply",
+        "recover",
         "status",
         "wait-for",
         "get",
@@ -206,6 +207,39 @@ fn a_simulated_cluster_is_made_applied_again_and_destroyed() {
     let destroyed = castrum(folder.path(), &["destroy", "--yes"]);
     assert_eq!(code(&destroyed), 0, "{}", text(&destroyed.stderr));
     assert_eq!(code(&castrum(folder.path(), &["destroy", "--yes"])), 0);
+}
+
+#[test]
+fn a_simulated_cluster_is_found_again_and_gets_a_keyring() {
+    let world = tempfile::tempdir().expect("a folder");
+    let kept = format!("provider: sim, settings: {{ state: {} }}", world.path().join("world.json").display());
+    let folder = folder(&SMALL.replace("provider: sim", &kept));
+    let run = |words: &[&str]| castrum(folder.path(), words);
+    assert_eq!(code(&run(&["recover"])), 1, "there is no cluster yet");
+    assert_eq!(code(&run(&["apply", "--yes"])), 0);
+    let whole = run(&["recover"]);
+    assert_eq!(code(&whole), 0, "{}", text(&whole.stderr));
+    assert!(text(&whole.stderr).contains("nothing is changed"), "{}", text(&whole.stderr));
+    insta::assert_snapshot!("recover", text(&whole.stdout));
+
+    std::fs::remove_dir_all(folder.path().join(".castrum")).expect("it was there");
+    let json: serde_json::Value =
+        serde_json::from_slice(&run(&["recover", "-o", "json"]).stdout).expect("JSON");
+    assert_eq!((&json["keyring"], &json["format_version"]), (&"missing".into(), &1.into()));
+    assert!(json["findings"].as_array().is_some_and(|findings| findings.len() >= 3), "{json}");
+    for (words, wanted) in
+        [(&["plan"][..], 0), (&["status"], 0), (&["apply", "--yes"], 24), (&["recover"], 64)]
+    {
+        let said = run(words);
+        assert_eq!(code(&said), wanted, "{words:?}: {}", text(&said.stderr));
+        let named = text(&said.stderr).contains("castrum recover") || words == ["recover"];
+        assert!(named, "{words:?}: {}", text(&said.stderr));
+    }
+    assert!(!folder.path().join(".castrum/keyring").exists(), "nobody has said yes");
+    let made = run(&["recover", "--yes"]);
+    assert_eq!(code(&made), 0, "{}", text(&made.stderr));
+    assert_eq!(code(&run(&["apply", "--yes"])), 0);
+    assert!(text(&run(&["recover"]).stderr).contains("nothing is changed"));
 }
 
 #[test]

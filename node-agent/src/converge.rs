@@ -80,7 +80,7 @@ impl Converger {
         accepted: watch::Sender<Option<Arc<Manifest>>>,
     ) -> Self {
         let (tell, ended) = mpsc::unbounded_channel();
-        let checks = Checks::new(Arc::clone(&actor.tls.client));
+        let checks = Checks::new(Arc::clone(&actor.tls.components));
         let speaker = Speaker::new(actor.paths.clone(), status);
         let mut converger = Self {
             actor,

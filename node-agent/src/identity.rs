@@ -4,6 +4,7 @@
 //! boot.json ──load──▶ Identity ──join::prepare──▶ node.key, request ──join::accept──▶ node.crt ──tls──▶ Tls
 //! ```
 
+pub mod anew;
 pub mod join;
 
 use std::fs;
@@ -28,6 +29,8 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 /// A node talks to few others; remembered sessions are memory.
 const REMEMBERED_SESSIONS: usize = 16;
+/// Certificate and key of an agent that was admitted anew, in one file, so that both change in one step.
+const ANEW_FILE: &str = "agent.pem";
 
 /// Why a node does not know who it is, or cannot prove it.
 #[derive(Debug, thiserror::Error)]
@@ -150,7 +153,9 @@ pub struct Identity {
     /// The port of every agent's API.
     pub api_port: u16,
     ca: CertificateDer<'static>,
-    ca_pem: String,
+    former: Vec<CertificateDer<'static>>,
+    /// What components trust, in PEM: the CA, and those before it.
+    trusted: Vec<String>,
     verify_key: [u8; 32],
 }
 
@@ -161,6 +166,8 @@ pub struct Tls {
     pub client: Arc<ClientConfig>,
     /// For the node's own API. A caller may come without a certificate; what it may then ask is decided by call.
     pub server: Arc<ServerConfig>,
+    /// For calls to components of this node, which may have been started with an earlier certificate.
+    pub components: Arc<ClientConfig>,
 }
 
 impl Identity {
@@ -178,6 +185,11 @@ impl Identity {
         let verify_key = verify_key.ok_or_else(|| bad("verify_key", "not 32 bytes in base64"))?;
         let ca = CertificateDer::from_pem_slice(boot.ca.as_bytes())
             .map_err(|source| IdentityError::Pem { what: "cluster's CA certificate", source })?;
+        let former = boot.former_cas.iter().map(|pem| CertificateDer::from_pem_slice(pem.as_bytes()));
+        let former = former
+            .collect::<Result<_, _>>()
+            .map_err(|source| IdentityError::Pem { what: "CA certificate of an earlier keyring", source })?;
+        let trusted = std::iter::once(boot.ca).chain(boot.former_cas).collect();
         Ok(Arc::new(Self {
             root: root.to_owned(),
             cluster: boot.cluster,
@@ -189,7 +201,8 @@ impl Identity {
             agent: boot.agent,
             api_port: boot.api_port,
             ca,
-            ca_pem: boot.ca,
+            former,
+            trusted,
             verify_key,
         }))
     }
@@ -219,14 +232,25 @@ impl Identity {
 
     /// What the node shows and trusts in TLS; `None` as long as it has no certificate.
     pub fn tls(&self) -> Result<Option<Tls>, IdentityError> {
-        let path = self.pki_dir().join("node.crt");
-        let certificate = match fs::read(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            read => read.map_err(|source| IdentityError::Read { path, source })?,
-        };
+        let Some(joined) = self.read_pki("node.crt")? else { return Ok(None) };
         let key_path = self.pki_dir().join("node.key");
         let key = fs::read(&key_path).map_err(|source| IdentityError::Read { path: key_path, source })?;
-        self.tls_from(&certificate, &zeroize::Zeroizing::new(key)).map(Some)
+        let mut tls = self.tls_from(&joined, &zeroize::Zeroizing::new(key))?;
+        // Components go on with what the node first joined with; the agent itself shows what it was admitted anew with.
+        if let Some(anew) = self.read_pki(ANEW_FILE)? {
+            let own = self.tls_from(&anew, &anew)?;
+            tls = Tls { components: tls.components, ..own };
+        }
+        Ok(Some(tls))
+    }
+
+    fn read_pki(&self, name: &str) -> Result<Option<zeroize::Zeroizing<Vec<u8>>>, IdentityError> {
+        let path = self.pki_dir().join(name);
+        match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(IdentityError::Read { path, source }),
+            Ok(content) => Ok(Some(zeroize::Zeroizing::new(content))),
+        }
     }
 
     fn tls_from(&self, certificate: &[u8], key: &[u8]) -> Result<Tls, IdentityError> {
@@ -235,10 +259,17 @@ impl Identity {
             .map_err(|source| IdentityError::Pem { what: "node's certificate", source })?;
         let key = PrivateKeyDer::from_pem_slice(key)
             .map_err(|source| IdentityError::Pem { what: "node's key", source })?;
-        let client = self.client_builder()?;
-        let mut client =
-            client.with_client_auth_cert(chain.clone(), key.clone_key()).map_err(IdentityError::Tls)?;
-        client.resumption = Resumption::in_memory_sessions(REMEMBERED_SESSIONS);
+        let client = |roots| {
+            let client = client_builder(roots)?.with_client_auth_cert(chain.clone(), key.clone_key());
+            let mut client = client.map_err(IdentityError::Tls)?;
+            client.resumption = Resumption::in_memory_sessions(REMEMBERED_SESSIONS);
+            Ok(Arc::new(client))
+        };
+        let mut wider = self.roots()?;
+        for former in &self.former {
+            wider.add(former.clone()).map_err(IdentityError::Tls)?;
+        }
+        let (components, client) = (client(wider)?, client(self.roots()?)?);
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(self.roots()?), provider())
             .allow_unauthenticated()
             .build()
@@ -250,19 +281,12 @@ impl Identity {
             .with_single_cert(chain, key)
             .map_err(IdentityError::Tls)?;
         server.send_tls13_tickets = 1;
-        Ok(Tls { client: Arc::new(client), server: Arc::new(server) })
+        Ok(Tls { client, server: Arc::new(server), components })
     }
 
     /// What a node that has no certificate yet trusts in TLS.
     fn stranger(&self) -> Result<Arc<ClientConfig>, IdentityError> {
-        Ok(Arc::new(self.client_builder()?.with_no_client_auth()))
-    }
-
-    fn client_builder(
-        &self,
-    ) -> Result<rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert>, IdentityError> {
-        let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
-        Ok(builder.map_err(IdentityError::Tls)?.with_root_certificates(self.roots()?))
+        Ok(Arc::new(client_builder(self.roots()?)?.with_no_client_auth()))
     }
 
     fn roots(&self) -> Result<RootCertStore, IdentityError> {
@@ -299,6 +323,13 @@ impl Identity {
 /// Where the agent keeps its own state, under `root`.
 pub(crate) fn state_dir(root: &Path) -> PathBuf {
     root.join("var/lib/castrum")
+}
+
+fn client_builder(
+    roots: RootCertStore,
+) -> Result<rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert>, IdentityError> {
+    let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+    Ok(builder.map_err(IdentityError::Tls)?.with_root_certificates(roots))
 }
 
 fn provider() -> Arc<CryptoProvider> {

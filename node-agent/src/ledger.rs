@@ -188,6 +188,26 @@ impl Book {
         Ok(true)
     }
 
+    /// Takes the manifest that is held already under another signature: that of the key which `identity` trusts from now
+    /// on. The generation and the content stay, and so does everything that follows from them.
+    pub fn resign(&mut self, signed: SignedManifest, identity: &Identity) -> Result<(), Refusal> {
+        let manifest = identity.verify(&signed)?;
+        if manifest.node != identity.node {
+            return Err(Refusal::OtherNode(manifest.node));
+        }
+        if let Some(held) = &self.ledger.manifest {
+            if signed.generation < held.generation {
+                return Err(Refusal::Older { offered: signed.generation, held: held.generation });
+            }
+            if (signed.generation, &signed.content) != (held.generation, &held.content) {
+                return Err(Refusal::OtherContent(held.generation));
+            }
+        }
+        self.update(|ledger| ledger.manifest = Some(signed))?;
+        self.manifest = Some(Arc::new(manifest));
+        Ok(())
+    }
+
     /// Changes what is remembered. Nothing is written if nothing changes; nothing is changed if it cannot be written.
     pub fn update(&mut self, change: impl FnOnce(&mut Ledger)) -> Result<(), LedgerError> {
         let mut next = self.ledger.clone();
@@ -325,6 +345,28 @@ mod tests {
         bent.generation = 9;
         assert_eq!(refused(book.accept(bent, &identity)), "unverified");
         assert!(book.manifest().is_none() && !cluster.path().exists());
+    }
+
+    #[test]
+    fn what_is_held_is_signed_anew_and_nothing_else_is_taken_for_it() {
+        let (cluster, successor) = (Cluster::new(), Cluster::new());
+        let identity = cluster.identity();
+        let mut book = Book::open(&cluster.path(), &identity).unwrap();
+        book.accept(cluster.manifest("agents-1", 7, "demo"), &identity).unwrap();
+        let identity = successor.identity();
+        let mut book = Book::open(&cluster.path(), &identity).unwrap();
+        assert!(book.manifest().is_none(), "the key before is not trusted any more");
+        let resigned = |book: &mut Book, signed| refused(book.resign(signed, &identity).map(|()| true));
+        assert_eq!(resigned(&mut book, cluster.manifest("agents-1", 7, "demo")), "unverified");
+        assert_eq!(resigned(&mut book, successor.manifest("agents-2", 7, "demo")), "other node");
+        assert_eq!(resigned(&mut book, successor.manifest("agents-1", 6, "demo")), "older");
+        assert_eq!(resigned(&mut book, successor.manifest("agents-1", 7, "other")), "other content");
+        assert_eq!(resigned(&mut book, successor.manifest("agents-1", 8, "demo")), "other content");
+        book.resign(successor.manifest("agents-1", 7, "demo"), &identity).unwrap();
+        let mut book = Book::open(&cluster.path(), &identity).unwrap();
+        assert_eq!(book.manifest().unwrap().generation, 7);
+        assert_eq!(refused(book.accept(successor.manifest("agents-1", 6, "demo"), &identity)), "older");
+        assert!(book.accept(successor.manifest("agents-1", 8, "other"), &identity).unwrap());
     }
 
     #[test]

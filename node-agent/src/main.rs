@@ -19,6 +19,7 @@ Commands:
   history               Print the last changes of each check, as JSON
   join prepare          Make a key if there is none, and print the request for a certificate
   join accept           Read the certificate on stdin, check it, and keep it
+  join anew             Change over to the identity prepared in `/var/lib/castrum/anew`
   depot put DIGEST      Read a blob on stdin, and keep it if it is what it should be
   depot has DIGEST...   Print those digests that are missing
   --version             Print the version
@@ -47,6 +48,9 @@ fn main() -> ExitCode {
         }
         ["join", "accept"] => {
             identity::join::accept_command(paths.root(), &mut io::stdin().lock()).map_err(Into::into)
+        }
+        ["join", "anew"] => {
+            identity::anew::anew_command(paths.root(), &mut io::stdin().lock()).map_err(Into::into)
         }
         ["depot", "put", digest] => {
             depot::put_command(paths.root(), digest, &mut io::stdin().lock()).map_err(Into::into)

@@ -8,6 +8,7 @@ mod existing;
 mod frozen;
 mod full;
 mod killed;
+mod recover;
 mod rogue;
 mod trust;
 mod twice;

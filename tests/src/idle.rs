@@ -85,6 +85,7 @@ fn join(program: &Path, root: &Path, port: u16) -> Outcome<()> {
         verify_key: BASE64.encode(keyring.verifying_key().as_bytes()),
         agent: None,
         api_port: port,
+        former_cas: Vec::new(),
     };
     write(&root.join(BOOT_FILE.trim_start_matches('/')), &boot.to_text())?;
     write(&root.join(TOKEN_FILE.trim_start_matches('/')), token.expose().as_str())?;

@@ -202,6 +202,7 @@ fn ticket(desired: &Desired, masters: &[Peer], node: &NodeName, joins: bool) -> 
         verify_key: "the key of manifests".to_owned(),
         agent: Some(desired.agent.digest.clone()),
         api_port: BootConfig::PORT,
+        former_cas: Vec::new(),
     });
     let token = Digest::of(node.as_str().as_bytes());
     let token = JoinToken::parse(token.as_str()).expect("a digest is as long as a token");

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::manifest::{AGENT_PORT, Peer};
+use crate::manifest::{AGENT_PORT, Peer, SignedManifest};
 use crate::names::{ClusterId, Digest, NodeName, ResourceKind, ResourcePath, Role};
 use crate::resource::{MachineSpec, ResourceSeen};
 use crate::trust::{HOST_KEY_PROOF_SCRIPT, JoinToken};
@@ -18,6 +18,8 @@ use crate::trust::{HOST_KEY_PROOF_SCRIPT, JoinToken};
 pub const BOOT_FILE: &str = "/var/lib/castrum/boot.json";
 /// The path of a node's join token; the agent removes it once it has its certificate.
 pub const TOKEN_FILE: &str = "/var/lib/castrum/token";
+/// Where a node that is admitted anew prepares its new identity, as if the folder were the root of a machine.
+pub const ANEW_DIR: &str = "/var/lib/castrum/anew";
 /// The path of the agent's program.
 pub const AGENT_FILE: &str = "/opt/castrum/bin/castrum-agent";
 /// The path of the agent's systemd unit.
@@ -64,6 +66,21 @@ pub struct BootConfig {
     pub agent: Option<Digest>,
     /// The port of the agents' API.
     pub api_port: u16,
+    /// The CA certificates of keyrings that were lost, in PEM: components may show certificates of theirs. The agents' own
+    /// API does not trust them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former_cas: Vec<String>,
+}
+
+/// What a node that is admitted anew is handed with its new identity: manifests that it or its master holds already,
+/// signed anew. Nothing of them changes but the signature.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Handover {
+    /// The manifest that the node holds.
+    pub held: Option<SignedManifest>,
+    /// On masters: those that they keep for other nodes.
+    pub relayed: Vec<SignedManifest>,
 }
 
 impl BootConfig {
@@ -181,6 +198,7 @@ mod tests {
             verify_key: "y".repeat(44),
             agent: Some(Digest::of(b"agent")),
             api_port: BootConfig::PORT,
+            former_cas: Vec::new(),
         }
     }
 

@@ -101,7 +101,7 @@ impl Assumed {
                 }
             }
             Action::Remove { path } => self.observed.gone(path),
-            Action::Enroll { node, .. } => self.hear(node, None),
+            Action::Enroll { node, .. } | Action::Readmit { node, .. } => self.hear(node, None),
             Action::Fill { node, blobs } => {
                 let held = blobs.iter().map(|blob| blob.digest.clone()).collect::<Vec<_>>();
                 self.change(node, |status| status.blobs.extend(held));

@@ -20,6 +20,7 @@ mod draft;
 mod forecast;
 mod hope;
 mod nodes;
+mod recover;
 mod resources;
 
 use std::net::IpAddr;
@@ -36,6 +37,7 @@ use crate::resource::ResourceSpec;
 
 pub use destroy::plan_destroy;
 pub use forecast::{Forecast, Foreseen, forecast, foresee};
+pub use recover::{forecast_recover, plan_recover};
 
 /// What to do next, and what is not being done.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -100,6 +102,13 @@ pub enum Action {
     },
     /// Bring the agent to a machine over SSH and admit it.
     Enroll {
+        /// The node.
+        node: NodeName,
+        /// Where its machine is reached.
+        address: IpAddr,
+    },
+    /// Admit a node anew that joined with a keyring which was lost.
+    Readmit {
         /// The node.
         node: NodeName,
         /// Where its machine is reached.
@@ -224,9 +233,10 @@ impl Action {
             Self::Ensure(EnsureStep { path, .. }) | Self::Remove { path } => {
                 (path.kind == ResourceKind::Machine).then(|| path.name.parse().ok()).flatten()
             }
-            Self::Enroll { node, .. } | Self::Fill { node, .. } | Self::Found { node, .. } => {
-                Some(node.clone())
-            }
+            Self::Enroll { node, .. }
+            | Self::Readmit { node, .. }
+            | Self::Fill { node, .. }
+            | Self::Found { node, .. } => Some(node.clone()),
             Self::Publish { manifest, .. } => Some(manifest.node.clone()),
         }
     }
@@ -235,7 +245,7 @@ impl Action {
     pub fn area(&self) -> Area {
         match self {
             Self::Ensure(_) | Self::Remove { .. } => Area::Infrastructure,
-            Self::Enroll { .. } => Area::Boot,
+            Self::Enroll { .. } | Self::Readmit { .. } => Area::Boot,
             Self::Fill { .. } | Self::Found { .. } | Self::Publish { .. } => Area::Platform,
         }
     }

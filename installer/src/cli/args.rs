@@ -83,6 +83,8 @@ pub enum Command {
     Plan(Plan),
     /// Make the cluster as the blueprint declares it
     Apply(Apply),
+    /// Find the cluster again when `.castrum/` is lost, and make its keyring anew
+    Recover(Recover),
     /// Show how the cluster is
     Status(Status),
     /// Wait until a gate is open
@@ -158,6 +160,20 @@ pub struct Apply {
     #[arg(value_name = "BLUEPRINT", default_value = "cluster.yaml", env = "CASTRUM_BLUEPRINT")]
     pub file: PathBuf,
     /// Do not ask
+    #[arg(short, long, visible_alias = "auto-approve")]
+    pub yes: bool,
+}
+
+/// `recover`.
+#[derive(Debug, Args)]
+pub struct Recover {
+    /// Which blueprint.
+    #[command(flatten)]
+    pub blueprint: Blueprint,
+    /// Accept host keys that nothing vouches for, as they are shown; compare them with the machines' own first
+    #[arg(long)]
+    pub accept_host_keys: bool,
+    /// Do not ask before a new keyring is made and brought to the nodes
     #[arg(short, long, visible_alias = "auto-approve")]
     pub yes: bool,
 }

@@ -170,8 +170,8 @@ impl Context {
 
 /// The nodes: those of a simulated place, or the real ones.
 pub fn fleet(cluster: &ClusterId, sites: &Sites, trust: &Arc<Trust>) -> Result<Arc<dyn Fleet>, Fault> {
-    match sites.0.values().find_map(|provider| provider.fleet()) {
-        Some(fleet) => Ok(fleet),
+    match sites.0.values().find_map(|provider| provider.within()) {
+        Some(within) => Ok(within.fleet),
         None => Ok(Arc::new(real_fleet(cluster, trust)?)),
     }
 }
@@ -202,8 +202,8 @@ pub(super) fn ssh_options() -> Result<SshOptions, Fault> {
 
 /// The clock of a simulated place, or the system's.
 pub fn clock(sites: &Sites) -> Arc<dyn Clock> {
-    let own = sites.0.values().find_map(|provider| provider.clock());
-    own.unwrap_or_else(|| Arc::new(SystemClock))
+    let own = sites.0.values().find_map(|provider| provider.within());
+    own.map_or_else(|| Arc::new(SystemClock) as Arc<dyn Clock>, |within| within.clock)
 }
 
 /// The lock with what is not pinned yet filled in by stand-ins, for previews: `apply` pins the real ones.

@@ -8,7 +8,7 @@ use super::args::{Format, Get, Global, Graph, GraphFormat, Status, WaitFor};
 use super::context::{Context, assumed_lock};
 use super::fault::{Fault, code};
 use super::output::{note, opts, print, print_json};
-use super::run::{Preview, preview};
+use super::run::{Preview, preview, warn_without_keyring};
 use crate::view::World;
 use crate::view::get_view::{Filter, Subject, get_json, get_text};
 use crate::view::graph_view::{self, graph_text};
@@ -48,6 +48,7 @@ pub(super) async fn status(args: &Status, global: &Global) -> Result<u8, Fault> 
     let context = Context::load(&args.blueprint.file)?;
     let lock = context.existing_lock()?;
     let looked = Looked::at(context, Some(lock)).await?;
+    warn_without_keyring(&looked.context, &looked.preview.observed)?;
     let (world, now) = (looked.world(), looked.preview.clock.now());
     match (&args.node, global.output) {
         (None, Format::Table) => print(&status_text(&world, &opts(global, now))),

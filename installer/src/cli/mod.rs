@@ -14,6 +14,7 @@ mod output;
 mod places;
 mod preferences;
 mod provider;
+mod recover;
 mod run;
 mod unlock;
 
@@ -77,6 +78,7 @@ fn run(cli: &Cli) -> Result<u8, Fault> {
         }
         Command::Destroy(args) => waiting(&args.blueprint.file, run::destroy(args, global)),
         Command::Unlock(args) => unlock::unlock(args),
+        Command::Recover(args) => waiting(&args.blueprint.file, recover::recover(args, global)),
         Command::Status(args) => waiting(&args.blueprint.file, look::status(args, global)),
         Command::Get(args) => waiting(&args.blueprint.file, look::get(args, global)),
         Command::WaitFor(args) => waiting(&args.blueprint.file, look::wait_for(args, global)),

@@ -16,7 +16,7 @@ use ring::rand::SystemRandom;
 use serde::{Deserialize, Serialize};
 
 use super::args::{Apply, Destroy, Format, Global, Plan as PlanArgs};
-use super::context::{Context, assumed_lock, cache, clock, fleet};
+use super::context::{Context, assumed_lock, cache, clock, fleet, real_fleet};
 use super::fault::{Fault, code};
 use super::hold::{guard, still_held, tenure};
 use super::interrupt::{STOPPING, interruptible};
@@ -49,9 +49,11 @@ pub(super) async fn preview(context: &Context, lock: Option<Lock>) -> Result<Pre
     let desired = context.desired(&lock, &sites)?;
     let clock = clock(&sites);
     let trust = (exists && has_keyring(context)?).then(|| context.trust(&lock.cluster)).transpose()?;
-    let fleet: Arc<dyn Fleet> = match &trust {
-        Some(trust) => fleet(&lock.cluster, &sites, trust)?,
-        None => Arc::new(Nobody),
+    let own = sites.0.values().find_map(|provider| provider.within());
+    let fleet: Arc<dyn Fleet> = match (own, &trust) {
+        (Some(own), _) => own.fleet,
+        (None, Some(trust)) => Arc::new(real_fleet(&lock.cluster, trust)?),
+        (None, None) => Arc::new(Nobody),
     };
     let observed = if exists {
         let events = Events::new("look", Arc::clone(&clock), Vec::new());
@@ -123,6 +125,7 @@ pub(super) async fn plan(args: &PlanArgs, global: &Global) -> Result<u8, Fault> 
     let context = Context::load(&args.blueprint.file)?;
     output::note(&context.warnings);
     let preview = preview(&context, context.lock()?).await?;
+    warn_without_keyring(&context, &preview.observed)?;
     let forecast = preview.forecast()?;
     match global.output {
         Format::Table => {
@@ -366,7 +369,7 @@ fn usable(outcome: &Outcome, desired: &Desired) -> bool {
     masters().filter(|(name, _)| healthy(*name)).count() > masters().count() / 2
 }
 
-fn pin_fault(error: &PinError) -> Fault {
+pub(super) fn pin_fault(error: &PinError) -> Fault {
     let fault = Fault::of(code::PREFLIGHT, error);
     let remedy = match error {
         PinError::Artifact(artifact) => artifact.remedy(),
@@ -386,17 +389,32 @@ fn pin_fault(error: &PinError) -> Fault {
 
 /// A new keyring would open none of the machines that are there already.
 fn refuse_without_keyring(context: &Context, observed: &Observed) -> Result<(), Fault> {
-    let keyring = context.project.keyring()?;
-    let path = keyring.path();
-    if has_keyring(context)? || !observed.resources.values().any(|seen| seen.machine.is_some()) {
-        return Ok(());
+    match without_keyring(context, observed)? {
+        Some((text, hint)) => Err(Fault::new(code::REFUSED, text).hint(hint)),
+        None => Ok(()),
     }
-    let text = format!("the cluster has machines, and its keyring `{}` is not there", path.display());
-    Err(Fault::new(code::REFUSED, text)
-        .hint("put the keyring back, or remove the machines with `castrum destroy` and begin anew"))
 }
 
-async fn preflight(sites: &Sites) -> Result<(), Fault> {
+/// The same for commands that only look.
+pub(super) fn warn_without_keyring(context: &Context, observed: &Observed) -> Result<(), Fault> {
+    if let Some((text, hint)) = without_keyring(context, observed)? {
+        output::note(&format!("warning: {text}\nhint: {hint}\n"));
+    }
+    Ok(())
+}
+
+fn without_keyring(context: &Context, observed: &Observed) -> Result<Option<(String, String)>, Fault> {
+    if has_keyring(context)? || !observed.resources.values().any(|seen| seen.machine.is_some()) {
+        return Ok(None);
+    }
+    let keyring = context.project.keyring()?;
+    let path = keyring.path();
+    let text = format!("the cluster has machines, and its keyring `{}` is not there", path.display());
+    let blueprint = context.project.blueprint_path().display();
+    Ok(Some((text, format!("put the keyring back, or make a new one with `castrum recover {blueprint}`"))))
+}
+
+pub(super) async fn preflight(sites: &Sites) -> Result<(), Fault> {
     let mut fault: Option<Fault> = None;
     for (site, provider) in &sites.0 {
         for failure in provider.preflight().await {
@@ -413,12 +431,17 @@ async fn preflight(sites: &Sites) -> Result<(), Fault> {
     fault.map_or(Ok(()), Err)
 }
 
-fn has_keyring(context: &Context) -> Result<bool, Fault> {
+pub(super) fn has_keyring(context: &Context) -> Result<bool, Fault> {
     let exists = context.project.keyring()?.exists();
     exists.map_err(|error| Fault::of(code::ERROR, &error).hint(error.remedy()))
 }
 
-fn events(context: &Context, clock: &Arc<dyn Clock>, run: &str, global: &Global) -> Result<Events, Fault> {
+pub(super) fn events(
+    context: &Context,
+    clock: &Arc<dyn Clock>,
+    run: &str,
+    global: &Global,
+) -> Result<Events, Fault> {
     let project = &context.project;
     let nodes = context.blueprint.groups.values().map(|group| group.count as usize).sum();
     let path = project.journal_path();
@@ -444,7 +467,7 @@ async fn tick(screen: HumanScreen, clock: Arc<dyn Clock>) {
     }
 }
 
-fn run_id() -> String {
+pub(super) fn run_id() -> String {
     format!("{:x}-{:x}", unix_seconds(), std::process::id())
 }
 

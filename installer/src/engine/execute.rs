@@ -50,6 +50,7 @@ pub(super) enum Effect {
     Ensured(Box<ResourceSeen>, Change),
     Removed(ResourcePath, Removed),
     Enrolled(NodeName),
+    Readmitted(NodeName),
     Filled(NodeName, Vec<Blob>),
     Founded(ComponentName, NodeName),
     Published(Publication),
@@ -65,6 +66,7 @@ impl Effect {
             Self::Removed(_, Removed::Removed) => "removed".to_owned(),
             Self::Removed(_, Removed::Absent) => "was gone already".to_owned(),
             Self::Enrolled(_) => "the agent runs".to_owned(),
+            Self::Readmitted(_) => "it has changed over".to_owned(),
             Self::Filled(_, blobs) => format!("{} bundles are there", blobs.len()),
             Self::Founded(_, node) => format!("pinned to {node}"),
             Self::Published(publication) => format!("{} components", publication.manifest.components.len()),
@@ -121,6 +123,9 @@ pub(super) fn jobs<'e>(
             Action::Remove { path } => remove(engine, Arc::clone(pace), path).boxed(),
             Action::Enroll { node, .. } => {
                 within(STEP_DEADLINE, enroll(engine, node, desired, observed)).boxed()
+            }
+            Action::Readmit { node, .. } => {
+                within(STEP_DEADLINE, readmit(engine, node, desired, observed)).boxed()
             }
             Action::Fill { node, blobs } => {
                 within(STEP_DEADLINE, fill(engine, id.clone(), node, blobs)).boxed()
@@ -223,23 +228,41 @@ pub(super) fn reach(
     Some(Reach { peer, role: node.role, address, existing })
 }
 
+fn enrollment(name: &NodeName, desired: &Desired, observed: &Observed) -> Result<Enrollment, Failure> {
+    let node = desired.nodes.get(name);
+    let Some(reach) = node.and_then(|node| reach(name, node, desired, observed)) else {
+        let message = format!("the machine of {name} has no address");
+        return Err(Failure::new(FailureClass::NotReady, message));
+    };
+    let masters = desired.nodes.iter().filter(|(_, node)| node.role == Role::Master);
+    let masters = masters.filter_map(|(name, node)| Some(self::reach(name, node, desired, observed)?.peer));
+    Ok(Enrollment { reach, masters: masters.collect(), agent: desired.agent.clone() })
+}
+
 fn enroll<'e>(
     engine: &'e Engine,
     name: NodeName,
     desired: &Desired,
     observed: &Observed,
 ) -> BoxFuture<'e, Result<Effect, Failure>> {
-    let node = desired.nodes.get(&name);
-    let Some(reach) = node.and_then(|node| reach(&name, node, desired, observed)) else {
-        let message = format!("the machine of {name} has no address");
-        return std::future::ready(Err(Failure::new(FailureClass::NotReady, message))).boxed();
-    };
-    let masters = desired.nodes.iter().filter(|(_, node)| node.role == Role::Master);
-    let masters = masters.filter_map(|(name, node)| Some(self::reach(name, node, desired, observed)?.peer));
-    let enrollment = Enrollment { reach, masters: masters.collect(), agent: desired.agent.clone() };
+    let enrollment = enrollment(&name, desired, observed);
     async move {
-        engine.fleet.enroll(&enrollment).await?;
+        engine.fleet.enroll(&enrollment?).await?;
         Ok(Effect::Enrolled(name))
+    }
+    .boxed()
+}
+
+fn readmit<'e>(
+    engine: &'e Engine,
+    name: NodeName,
+    desired: &Desired,
+    observed: &Observed,
+) -> BoxFuture<'e, Result<Effect, Failure>> {
+    let enrollment = enrollment(&name, desired, observed);
+    async move {
+        engine.fleet.readmit(&enrollment?).await?;
+        Ok(Effect::Readmitted(name))
     }
     .boxed()
 }

@@ -13,6 +13,7 @@
 mod destroy;
 mod execute;
 mod pace;
+mod recover;
 mod retry;
 mod sites;
 
@@ -400,7 +401,9 @@ fn apply(effect: Effect, observed: &mut Observed, desired: &mut Desired, now: Ti
             observed.saw(*seen);
         }
         Effect::Removed(path, _) => observed.gone(&path),
-        Effect::Enrolled(node) => observed.nodes.entry(node).or_default().enrolled_at = Some(now),
+        Effect::Enrolled(node) | Effect::Readmitted(node) => {
+            observed.nodes.entry(node).or_default().enrolled_at = Some(now);
+        }
         Effect::Filled(node, blobs) => observed.filled(&node, blobs.into_iter().map(|blob| blob.digest)),
         Effect::Founded(component, node) => {
             let mut founders = desired.founders.clone();

@@ -18,7 +18,7 @@ use super::Shared;
 use super::login::classify;
 use crate::trust::{Boot, denied};
 
-const COMMAND: Duration = Duration::from_mins(1);
+pub(super) const COMMAND: Duration = Duration::from_mins(1);
 const UPLOAD: Duration = Duration::from_mins(10);
 
 pub(super) async fn enroll(shared: &Shared, enrollment: &Enrollment) -> Result<(), Failure> {
@@ -30,26 +30,27 @@ pub(super) async fn enroll(shared: &Shared, enrollment: &Enrollment) -> Result<(
     }
     node.configure(&survey).await?;
     if !survey.certificate {
-        node.admit().await?;
+        node.admit("").await?;
     }
     node.start().await
 }
 
-struct Node<'a> {
-    shared: &'a Shared,
-    enrollment: &'a Enrollment,
-    session: Session,
+/// A machine that is worked on.
+pub(super) struct Node<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) enrollment: &'a Enrollment,
+    pub(super) session: Session,
 }
 
 /// What is on the machine already.
-struct Survey {
-    agent: String,
+pub(super) struct Survey {
+    pub(super) agent: String,
     certificate: bool,
     token: bool,
 }
 
 impl Node<'_> {
-    async fn root(
+    pub(super) async fn root(
         &self,
         script: &str,
         stdin: impl Into<Stdin>,
@@ -62,7 +63,7 @@ impl Node<'_> {
         Ok(output.stdout.to_vec())
     }
 
-    async fn survey(&self) -> Result<Survey, Failure> {
+    pub(super) async fn survey(&self) -> Result<Survey, Failure> {
         let script = format!(
             "sha256sum {AGENT_FILE} 2>/dev/null | cut -c1-64; echo; \
              test -s {PKI_DIR}/node.crt && echo certificate; test -s {TOKEN_FILE} && echo token; true"
@@ -75,7 +76,7 @@ impl Node<'_> {
         Ok(Survey { agent, certificate: rest.contains(&"certificate"), token: rest.contains(&"token") })
     }
 
-    async fn upload_agent(&self) -> Result<(), Failure> {
+    pub(super) async fn upload_agent(&self) -> Result<(), Failure> {
         let digest = &self.enrollment.agent.digest;
         let path = self.shared.blobs.blob_path(digest);
         let file = tokio::fs::File::open(&path).await.map_err(|error| {
@@ -111,6 +112,7 @@ impl Node<'_> {
         let enrolment = trust.enrolment(node).map_err(|error| denied(&error))?;
         let enrolment = enrolment.ok_or_else(|| {
             Failure::new(FailureClass::Denied, format!("the keyring knows nothing of {node}"))
+                .with_hint("if it joined with a keyring that was lost, run `castrum recover`")
         })?;
         let boot = trust.boot_config(Boot {
             cluster: &self.shared.cluster,
@@ -124,7 +126,7 @@ impl Node<'_> {
         self.write_file(AGENT_UNIT_FILE, 644, AGENT_UNIT).await
     }
 
-    async fn write_file(&self, path: &str, mode: u32, text: &str) -> Result<(), Failure> {
+    pub(super) async fn write_file(&self, path: &str, mode: u32, text: &str) -> Result<(), Failure> {
         let dir = path.rsplit_once('/').map_or("/", |(dir, _)| dir);
         let script = format!(
             "set -e; umask 077; mkdir -p {dir}; cat > {path}.new; chmod {mode} {path}.new; mv -f {path}.new {path}"
@@ -132,9 +134,10 @@ impl Node<'_> {
         self.root(&script, text, COMMAND).await.map(drop)
     }
 
-    async fn admit(&self) -> Result<(), Failure> {
+    /// Admits what the agent has prepared; `under` are words for the agent that say where.
+    pub(super) async fn admit(&self, under: &str) -> Result<(), Failure> {
         let Enrollment { reach, .. } = self.enrollment;
-        let answer = self.root(&format!("{AGENT_FILE} join prepare"), "", COMMAND).await?;
+        let answer = self.root(&format!("{AGENT_FILE} {under}join prepare"), "", COMMAND).await?;
         let request: JoinRequest = serde_json::from_slice(&answer).map_err(|error| {
             Failure::new(FailureClass::Invalid, format!("the agent's join request cannot be read: {error}"))
         })?;
@@ -145,7 +148,7 @@ impl Node<'_> {
         }
         let admitted = self.shared.trust.admit(&request, reach.role, reach.peer.address);
         let certificate = admitted.map_err(|error| denied(&error))?;
-        self.root(&format!("{AGENT_FILE} join accept"), certificate, COMMAND).await?;
+        self.root(&format!("{AGENT_FILE} {under}join accept"), certificate, COMMAND).await?;
         let _ = self.shared.tell.send(News::Admitted(reach.peer.name.clone()));
         Ok(())
     }

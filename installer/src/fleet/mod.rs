@@ -5,6 +5,7 @@ mod contact;
 mod enroll;
 mod fill;
 mod login;
+mod readmit;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,6 +22,7 @@ use crate::artifacts::Cache;
 use crate::link::ClientTls;
 use crate::trust::{Trust, denied};
 use contact::Contact;
+pub use readmit::Held;
 
 /// The nodes of a real cluster.
 pub struct RealFleet {
@@ -40,6 +42,8 @@ struct Shared {
     latest: Mutex<BTreeMap<NodeName, SignedManifest>>,
     sessions: AsyncMutex<BTreeMap<NodeName, Session>>,
     reaches: Mutex<BTreeMap<NodeName, Reach>>,
+    /// What nodes held that joined with a keyring which was lost.
+    held: Mutex<BTreeMap<NodeName, Held>>,
     tell: mpsc::UnboundedSender<News>,
 }
 
@@ -71,9 +75,24 @@ impl RealFleet {
             latest: Mutex::new(BTreeMap::new()),
             sessions: AsyncMutex::new(BTreeMap::new()),
             reaches: Mutex::new(BTreeMap::new()),
+            held: Mutex::new(BTreeMap::new()),
             tell,
         };
         Self { shared: Arc::new(shared), contacts: Mutex::new(BTreeMap::new()), news: AsyncMutex::new(news) }
+    }
+
+    /// Its agent answers from now on: no need to wait for the next try.
+    fn hurry(&self, node: &NodeName) {
+        let contacts = self.contacts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(contact) = contacts.get(node) {
+            contact.hurry();
+        }
+    }
+
+    /// Takes over sessions to nodes that let nobody in by this keyring yet, and what they hold.
+    pub async fn take_over(&self, sessions: BTreeMap<NodeName, Session>, held: BTreeMap<NodeName, Held>) {
+        self.shared.sessions.lock().await.extend(sessions);
+        self.shared.held.lock().unwrap_or_else(PoisonError::into_inner).extend(held);
     }
 
     /// An SSH session to a node, for a person or a command of one.
@@ -109,11 +128,13 @@ impl Fleet for RealFleet {
 
     async fn enroll(&self, enrollment: &Enrollment) -> Result<(), Failure> {
         enroll::enroll(&self.shared, enrollment).await?;
-        // Its agent answers from now on: no need to wait for the next try.
-        let contacts = self.contacts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(contact) = contacts.get(&enrollment.reach.peer.name) {
-            contact.hurry();
-        }
+        self.hurry(&enrollment.reach.peer.name);
+        Ok(())
+    }
+
+    async fn readmit(&self, enrollment: &Enrollment) -> Result<(), Failure> {
+        readmit::readmit(&self.shared, enrollment).await?;
+        self.hurry(&enrollment.reach.peer.name);
         Ok(())
     }
 

@@ -27,5 +27,8 @@ pub(super) struct Contents {
     pub(super) join_key: Secret,
     /// The seed of the Ed25519 key that opens nodes over SSH.
     pub(super) ssh_seed: Secret,
+    /// The CA certificates of keyrings of this cluster that were lost, in PEM.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) former_cas: Vec<String>,
     pub(super) enrolments: BTreeMap<NodeName, Enrolment>,
 }

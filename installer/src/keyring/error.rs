@@ -309,8 +309,10 @@ impl KeyringError {
             Self::NoConfigFolder => "set HOME, or XDG_CONFIG_HOME, to an absolute path".into(),
             Self::Random | Self::Seal | Self::Header(_) => "check that getrandom(2) works on this machine".into(),
             Self::Keys(IssueError::Clock(_)) => "set the clock of this machine".into(),
-            Self::Missing { .. }
-            | Self::Truncated { .. }
+            Self::Missing { .. } => {
+                "restore it from a backup, or have `castrum recover` make a new one; nodes keep running without it".into()
+            }
+            Self::Truncated { .. }
             | Self::Altered { .. }
             | Self::NotAKeyring { .. }
             | Self::Keys(_) => "restore it from a backup of the working folder; nodes keep running without it".into(),

@@ -61,11 +61,21 @@ impl KeyringFile {
 
     /// Makes the keyring of a new cluster, and its sealing key if that is a file. Refused if there is one already.
     pub fn create(&self, now: u64, rng: &dyn SecureRandom) -> Result<Keyring, KeyringError> {
+        self.create_after(Vec::new(), now, rng)
+    }
+
+    /// Makes the keyring of a cluster that has lost the one before, whose CA certificates are `former_cas`.
+    pub fn create_after(
+        &self,
+        former_cas: Vec<String>,
+        now: u64,
+        rng: &dyn SecureRandom,
+    ) -> Result<Keyring, KeyringError> {
         let _lock = self.lock()?;
         if self.exists()? {
             return Err(KeyringError::Exists { path: self.path().to_path_buf() });
         }
-        let keyring = Keyring::generate(self.cluster.clone(), now, rng)?;
+        let keyring = Keyring::generate(self.cluster.clone(), now, rng)?.succeeding(former_cas);
         let (kdf, key) = new_sealing_key(&self.unlock, rng)?;
         self.save(&keyring, &kdf, &key, rng)?;
         self.remember(kdf, key);

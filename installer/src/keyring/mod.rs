@@ -62,9 +62,17 @@ impl Keyring {
             signing_key: Secret::from_slice(signing_key.as_ref()),
             join_key: Secret::random(rng)?,
             ssh_seed: Secret::random(rng)?,
+            former_cas: Vec::new(),
             enrolments: BTreeMap::new(),
             cluster,
         })
+    }
+
+    /// The same keyring as the successor of one that was lost: what that one's CA vouched for stays trusted by components.
+    #[must_use]
+    pub(super) fn succeeding(mut self, former_cas: Vec<String>) -> Self {
+        self.contents.former_cas = former_cas;
+        self
     }
 
     fn from_contents(contents: Contents) -> Result<Self, IssueError> {
@@ -89,6 +97,11 @@ impl Keyring {
     /// The CA certificate in PEM, for boot data and component files. Not a secret.
     pub fn ca_pem(&self) -> String {
         certificate::pem("CERTIFICATE", &self.contents.ca_certificate)
+    }
+
+    /// The CA certificates of keyrings that were lost, in PEM.
+    pub fn former_cas(&self) -> &[String] {
+        &self.contents.former_cas
     }
 
     /// Signs `bytes` as a `kind` (`"manifest"`): Ed25519 over [`signing_input`].

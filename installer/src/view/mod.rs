@@ -11,6 +11,7 @@ pub mod graph_view;
 mod names;
 pub mod plan_view;
 pub mod provider_view;
+pub mod recover_view;
 pub mod screen;
 pub mod status_view;
 pub mod style;

@@ -94,6 +94,7 @@ enum What {
     Resource(String),
     Machine(String),
     Enroll,
+    Readmit,
     Fill(String),
     Found(String),
     Open(Vec<ComponentName>),
@@ -106,6 +107,7 @@ struct Totals {
     changed: usize,
     removed: usize,
     joined: BTreeSet<NodeName>,
+    readmitted: BTreeSet<NodeName>,
     opened: usize,
     reconfigured: BTreeSet<NodeName>,
     bytes: u64,
@@ -148,6 +150,10 @@ fn describe(step: &Step, opened: &mut Opened, totals: &mut Totals) -> (char, Wha
         Action::Enroll { node, .. } => {
             totals.joined.insert(node.clone());
             ('+', What::Enroll, node.to_string())
+        }
+        Action::Readmit { node, .. } => {
+            totals.readmitted.insert(node.clone());
+            ('~', What::Readmit, node.to_string())
         }
         Action::Fill { node, blobs } => {
             let size: u64 = blobs.iter().map(|blob| blob.size).sum();
@@ -207,6 +213,7 @@ impl Line {
             What::Resource(place) => format!("{count} times {place}: {names}"),
             What::Machine(place) => format!("{} {names} {place}", many("machine")),
             What::Enroll => format!("agent on {names}{}", plural(count)),
+            What::Readmit => format!("new keys on {names}{}", plural(count)),
             What::Fill(load) => format!("depot of {names}: {load}"),
             What::Found(component) => format!("found {component} on {names}"),
             What::Open(components) => {
@@ -260,6 +267,7 @@ impl Totals {
             }
         };
         add(self.joined.len(), format!("{} to join over SSH", counted(self.joined.len(), "node")));
+        add(self.readmitted.len(), format!("{} to get new keys", counted(self.readmitted.len(), "node")));
         add(self.opened, format!("{} to start", counted(self.opened, "component")));
         add(self.reconfigured.len(), format!("{} to change", counted(self.reconfigured.len(), "node")));
         add(usize::from(self.bytes > 0), format!("{} to upload", bytes(self.bytes)));
@@ -306,7 +314,9 @@ fn step_json(step: &Step, opened: &mut Opened, totals: &mut Totals) -> Value {
     let detail = match (&step.action, what) {
         (Action::Ensure(EnsureStep { path, spec, .. }), _) => json!({ "resource": path, "spec": spec }),
         (Action::Remove { path }, _) => json!({ "resource": path }),
-        (Action::Enroll { address, .. }, _) => json!({ "address": address }),
+        (Action::Enroll { address, .. } | Action::Readmit { address, .. }, _) => {
+            json!({ "address": address })
+        }
         (Action::Fill { blobs, .. }, _) => json!({ "blobs": blobs }),
         (Action::Found { component, .. }, _) => json!({ "component": component }),
         (Action::Publish { manifest, content }, What::Open(new)) => {

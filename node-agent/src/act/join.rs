@@ -89,7 +89,7 @@ pub(crate) async fn join(
 }
 
 async fn is_member(tls: &Tls, member: &Assertion) -> Result<(), String> {
-    match check(Some(&tls.client), member, ASK).await {
+    match check(Some(&tls.components), member, ASK).await {
         (Verdict::Ok, _) => Ok(()),
         (_, seen) => Err(seen),
     }
@@ -124,7 +124,7 @@ async fn make(tls: &Tls, call: &Call, facts: &Facts) -> Result<(), JoinError> {
     let target = format!("{} {}", call.method, call.target.url);
     let body = call.body.as_ref().map(|body| filled(body, facts));
     let ask = Ask { method: &call.method, body: body.as_ref(), timeout: CALL, cap: MOST };
-    let answer = request(Some(&tls.client), &call.target, ask).await;
+    let answer = request(Some(&tls.components), &call.target, ask).await;
     let answer = answer.map_err(|source| JoinError::Call { target: target.clone(), source })?;
     if accepted(call, answer.status) {
         return Ok(());
@@ -187,7 +187,7 @@ fn filled(body: &Value, facts: &Facts) -> Value {
 /// Reads a fact from the component of this node.
 pub(crate) async fn read_fact(tls: &Tls, call: &Call, pointer: &str) -> Result<Value, String> {
     let ask = Ask { method: &call.method, body: call.body.as_ref(), timeout: ASK, cap: MOST };
-    let answer = request(Some(&tls.client), &call.target, ask).await.map_err(|error| chain(&error))?;
+    let answer = request(Some(&tls.components), &call.target, ask).await.map_err(|error| chain(&error))?;
     if !accepted(call, answer.status) {
         return Err(format!("the component answered {}", answer.status));
     }

@@ -43,7 +43,7 @@ const CERTIFICATE_CAP: u64 = 64 * 1024;
 pub fn prepare(identity: &Identity) -> Result<JoinRequest, IdentityError> {
     let dir = identity.pki_dir();
     fs::create_dir_all(&dir).map_err(|source| IdentityError::Write { path: dir.clone(), source })?;
-    write_whole(&dir.join("ca.crt"), identity.ca_pem.as_bytes(), 0o644)?;
+    write_whole(&dir.join("ca.crt"), identity.trusted.concat().as_bytes(), 0o644)?;
     let key = made_once(&dir.join("node.key"), || {
         let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(IdentityError::Key)?;
         Ok(Zeroizing::new(key.serialize_pem().into_bytes()))
@@ -189,7 +189,7 @@ pub(crate) fn host_keys(root: &Path) -> BTreeSet<String> {
     files.filter_map(|entry| host_key(&fs::read_to_string(entry.path()).ok()?).ok()).collect()
 }
 
-fn check(identity: &Identity, pem: &str) -> Result<(), IdentityError> {
+pub(super) fn check(identity: &Identity, pem: &str) -> Result<(), IdentityError> {
     let der = CertificateDer::from_pem_slice(pem.as_bytes())
         .map_err(|source| IdentityError::Pem { what: "node's certificate", source })?;
     let own = node_dns(&identity.node);

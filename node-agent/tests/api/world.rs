@@ -124,6 +124,7 @@ impl World {
             verify_key: STANDARD.encode(self.signer.public_key().as_ref()),
             agent: Some(self.agent.clone()),
             api_port: self.port,
+            former_cas: Vec::new(),
         };
         std::fs::write(state.join("boot.json"), boot.to_text()).unwrap();
         std::fs::write(state.join("token"), self.token(name, incarnation).expose().as_bytes()).unwrap();
@@ -172,19 +173,26 @@ impl World {
 
     /// A TLS client with a certificate of these names, or none.
     pub fn client(&self, names: &[String]) -> Arc<ClientConfig> {
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(self.ca_pem.as_bytes()).unwrap()).unwrap();
-        let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots);
         if names.is_empty() {
-            return Arc::new(builder.with_no_client_auth());
+            return Arc::new(self.builder().with_no_client_auth());
         }
-        let (pem, key) = self.pem(names);
+        self.client_showing(&self.pem(names))
+    }
+
+    /// A TLS client that trusts this cluster and shows a certificate with its key, whoever's.
+    pub fn client_showing(&self, (pem, key): &(String, String)) -> Arc<ClientConfig> {
         let chain = vec![CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()];
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
-        Arc::new(builder.with_client_auth_cert(chain, key).unwrap())
+        Arc::new(self.builder().with_client_auth_cert(chain, key).unwrap())
+    }
+
+    fn builder(&self) -> rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.ca_pem.as_bytes()).unwrap()).unwrap();
+        ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
     }
 
     /// A certificate of these names and its key.

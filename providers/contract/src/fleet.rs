@@ -14,7 +14,7 @@ use castrum_blueprints::names::{Digest, NodeName, Role, Timestamp};
 use castrum_blueprints::status::NodeStatus;
 use castrum_blueprints::wire::Published;
 
-use crate::Failure;
+use crate::{Failure, FailureClass};
 
 /// The nodes of a cluster.
 #[async_trait]
@@ -27,6 +27,12 @@ pub trait Fleet: Send + Sync {
 
     /// Brings the agent to a machine, admits it and starts it. A repeated call finds what is done already.
     async fn enroll(&self, enrollment: &Enrollment) -> Result<(), Failure>;
+
+    /// Admits a node anew that joined with a keyring which was lost. What runs on it goes on, and it keeps its generation.
+    async fn readmit(&self, enrollment: &Enrollment) -> Result<(), Failure> {
+        let message = format!("{} has no keys to change", enrollment.reach.peer.name);
+        Err(Failure::new(FailureClass::Unsupported, message))
+    }
 
     /// Puts blobs into a master's depot; those that it has are skipped. `sent` is told bytes as they go.
     async fn fill(

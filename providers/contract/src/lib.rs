@@ -66,13 +66,8 @@ pub trait Provider: Send + Sync {
         None
     }
 
-    /// The nodes themselves, where they live in this process.
-    fn fleet(&self) -> Option<Arc<dyn Fleet>> {
-        None
-    }
-
-    /// The place's own clock, where time is virtual.
-    fn clock(&self) -> Option<Arc<dyn Clock>> {
+    /// Nodes and time of the place, where they live in this process.
+    fn within(&self) -> Option<Within> {
         None
     }
 
@@ -80,6 +75,14 @@ pub trait Provider: Send + Sync {
     async fn preflight(&self) -> Vec<Failure> {
         Vec::new()
     }
+}
+
+/// Nodes and time of a place that lives in this process.
+pub struct Within {
+    /// The nodes themselves.
+    pub fleet: Arc<dyn Fleet>,
+    /// The place's own clock: its time is virtual.
+    pub clock: Arc<dyn Clock>,
 }
 
 /// Power control of machines, from outside them.

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use castrum_blueprints::names::{NodeName, ResourceKind, ResourcePath, SiteName};
 use castrum_blueprints::resource::{ResourceSeen, ResourceSpec};
 use castrum_provider::{
-    Abilities, Blind, Change, Clock, Ensured, Failure, FailureClass, Fleet, Observation, Power, PowerState,
-    Provider, Removed, Wanted, idempotency_key,
+    Abilities, Blind, Change, Ensured, Failure, FailureClass, Observation, Power, PowerState, Provider,
+    Removed, Wanted, Within, idempotency_key,
 };
 use serde_json::Value;
 
@@ -330,12 +330,8 @@ impl Provider for Sim {
         Some(self)
     }
 
-    fn fleet(&self) -> Option<Arc<dyn Fleet>> {
-        Some(self.world.fleet())
-    }
-
-    fn clock(&self) -> Option<Arc<dyn Clock>> {
-        Some(self.world.clock())
+    fn within(&self) -> Option<Within> {
+        Some(Within { fleet: self.world.fleet(), clock: self.world.clock() })
     }
 }
 

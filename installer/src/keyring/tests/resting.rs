@@ -66,6 +66,18 @@ fn passphrase(text: &str) -> Unlock {
     Unlock::Passphrase(Passphrase::new(text.as_bytes().to_vec()).expect("a passphrase"))
 }
 
+#[test]
+fn a_successor_remembers_the_cas_before_it_and_has_keys_of_its_own() {
+    let (lost, next) = (Place::new().made(), Place::new());
+    let before = lost.file().open().expect("a keyring");
+    next.file().create_after(vec![before.ca_pem()], NOW, &rng()).expect("a keyring");
+    let after = next.file().open().expect("a keyring");
+    assert_eq!((after.cluster(), after.former_cas()), (before.cluster(), &[before.ca_pem()][..]));
+    assert_ne!(after.ca_pem(), before.ca_pem());
+    assert_ne!(after.verifying_key(), before.verifying_key());
+    assert!(before.former_cas().is_empty());
+}
+
 fn offer(file: &KeyringFile, node: &str) -> Result<JoinToken, EnrolError> {
     file.update(&rng(), |keyring| keyring.offer_token(&name(node), 1, NOW + HOUR, NOW))
 }
