@@ -10,7 +10,7 @@ use castrum_tests::cluster::site;
 use castrum_tests::moto::{Peer, provider, settings, wrapped};
 use serde_json::json;
 
-use crate::life::similar_asserts;
+use crate::life::assert_same;
 
 /// The newest Debian that the peer has (`images.json`).
 const IMAGE: &str = "ami-0c1e0a8e5d3f4b202";
@@ -50,11 +50,13 @@ async fn the_executable_passes_the_suite() {
     };
     let suite = Suite::new(&candidate, &ground);
     let began = Instant::now();
-    let outcomes = suite.run(&mut |outcome| println!("{}: {:?}", outcome.check.name(), outcome.verdict)).await;
+    let outcomes =
+        suite.run(&mut |outcome| println!("{}: {:?}", outcome.check.name(), outcome.verdict)).await;
     suite.sweep().await.unwrap();
     println!("{} checks in {:?}", outcomes.len(), began.elapsed());
     let missed = |outcome: &&castrum_provider::conformance::Outcome| outcome.verdict != Verdict::Ok;
-    let missed: Vec<_> = outcomes.iter().filter(missed).map(|outcome| (outcome.check.name(), &outcome.verdict)).collect();
+    let missed: Vec<_> =
+        outcomes.iter().filter(missed).map(|outcome| (outcome.check.name(), &outcome.verdict)).collect();
     assert!(missed.is_empty(), "{missed:#?}");
-    similar_asserts(&peer.account().await, &before);
+    assert_same(&peer.account().await, &before);
 }

@@ -7,7 +7,7 @@ use castrum_blueprints::plan::Progress;
 use castrum_tests::cluster::{Cluster, small};
 use castrum_tests::moto::{Camp, Peer, Stop};
 
-use crate::life::similar_asserts;
+use crate::life::assert_same;
 use crate::points::all_points;
 
 const MOMENTS: [&str; 3] = ["effect", "before", "answer"];
@@ -98,10 +98,10 @@ impl Command {
             let nth = 1 + (2 * index + 1) * calls / (2 * chosen);
             for moment in MOMENTS.into_iter().filter(|moment| all_points() || *moment == MOMENTS[index % 3]) {
                 self.back(&mut camp).await;
-                similar_asserts(&camp.peer.named().await, &empty);
+                assert_same(&camp.peer.named().await, &empty);
                 missed += usize::from(!self.killed(&mut camp, &Stop { nth, moment }).await);
                 self.run(&camp).await;
-                similar_asserts(&camp.peer.named().await, &done);
+                assert_same(&camp.peer.named().await, &done);
                 covered += 1;
             }
         }

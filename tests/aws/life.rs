@@ -43,16 +43,19 @@ async fn assert_nothing_to_do(camp: &Camp) {
 async fn destroyed(camp: &Camp, before: &str) {
     let (outcome, _) = camp.destroy().await;
     assert_eq!(outcome.progress, Some(Progress::Converged), "{:#?}", outcome.plan);
-    similar_asserts(&camp.peer.account().await, before);
+    assert_same(&camp.peer.account().await, before);
     assert_eq!(camp.world.audit().agents, 0);
 }
 
 /// The same text, or the first lines that differ.
-pub fn similar_asserts(now: &str, before: &str) {
+pub fn assert_same(now: &str, before: &str) {
     let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
     let (now, before) = (lines(now), lines(before));
-    let at = now.iter().zip(&before).position(|(one, other)| one != other).unwrap_or(now.len().min(before.len()));
-    let around = |lines: &[String]| lines[at.saturating_sub(12).min(lines.len())..(at + 12).min(lines.len())].join("\n");
+    let at =
+        now.iter().zip(&before).position(|(one, other)| one != other).unwrap_or(now.len().min(before.len()));
+    let around = |lines: &[String]| {
+        lines[at.saturating_sub(12).min(lines.len())..(at + 12).min(lines.len())].join("\n")
+    };
     assert!(now == before, "line {at} differs. Now:\n{}\nBefore:\n{}", around(&now), around(&before));
 }
 
@@ -63,7 +66,11 @@ async fn a_cluster_is_made_and_removed_without_a_trace() {
     println!("{} calls, of which changed something: {:?}", calls.len(), changes(&calls));
     let desired = camp.desired();
     for path in desired.resources.keys() {
-        assert!(!camp.peer.labelled(CLUSTER, &path.to_string()).await.is_empty() || path.kind.to_string() == "load-balancer", "{path}");
+        assert!(
+            !camp.peer.labelled(CLUSTER, &path.to_string()).await.is_empty()
+                || path.kind.to_string() == "load-balancer",
+            "{path}"
+        );
     }
     assert_nothing_to_do(&camp).await;
     destroyed(&camp, &before).await;
@@ -90,7 +97,7 @@ async fn what_somebody_changed_is_seen_with_its_reason_and_put_right() {
     let tag = [("ResourceId.1", vpc.as_str()), ("Tag.1.Key", "Name"), ("Tag.1.Value", "mine")];
     camp.peer.call("ec2", "CreateTags", &tag).await;
     assert_put_right(&camp, "ensure here/network/nodes", "`Name`").await;
-    similar_asserts(&camp.peer.named().await, &whole);
+    assert_same(&camp.peer.named().await, &whole);
     assert_nothing_to_do(&camp).await;
     destroyed(&camp, &before).await;
 }
@@ -121,7 +128,11 @@ async fn a_cluster_grows_and_shrinks_by_what_it_must() {
     assert_eq!(grown.get("RunInstances"), Some(&2), "{grown:?}");
     assert_eq!(grown.get("TerminateInstances"), None, "{grown:?}");
     let touched = heard.started().into_iter().filter(|id| id.contains("/machine/"));
-    assert!(touched.clone().all(|id| id.contains("agents-3") || id.contains("agents-4")), "{:?}", touched.collect::<Vec<_>>());
+    assert!(
+        touched.clone().all(|id| id.contains("agents-3") || id.contains("agents-4")),
+        "{:?}",
+        touched.collect::<Vec<_>>()
+    );
     camp.peer.forget_calls().await;
     camp.declare(small(2));
     let (outcome, _) = camp.apply().await;
@@ -129,6 +140,6 @@ async fn a_cluster_grows_and_shrinks_by_what_it_must() {
     let shrunk = changes(&camp.peer.calls().await);
     println!("shrinking by two: {shrunk:?}");
     assert_eq!(shrunk.get("RunInstances"), None, "{shrunk:?}");
-    similar_asserts(&camp.peer.named().await, &small_one);
+    assert_same(&camp.peer.named().await, &small_one);
     destroyed(&camp, &before).await;
 }

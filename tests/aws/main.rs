@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod conformance;
+mod example;
 mod gate;
 mod kills;
 mod life;

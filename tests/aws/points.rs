@@ -17,11 +17,11 @@ use castrum_provider::{BootData, Failure, Provider as _, Wanted};
 use castrum_tests::cluster::small;
 use castrum_tests::moto::{Camp, Peer, Stop};
 
-use crate::life::similar_asserts;
+use crate::life::assert_same;
 
 const MOMENTS: [&str; 3] = ["before", "effect", "answer"];
 /// A call that asks to come again is repeated for so long.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const AGAIN: Duration = Duration::from_millis(50);
 
 /// Whether every point is to be covered, and not only each kind of point once.
@@ -39,8 +39,8 @@ struct Tally {
 }
 
 fn wanted(path: &ResourcePath, spec: &ResourceSpec) -> Wanted {
-    let boot_data =
-        (path.kind == ResourceKind::Machine).then(|| BootData::new("#cloud-config\nhostname: x\n".to_owned()));
+    let boot_data = (path.kind == ResourceKind::Machine)
+        .then(|| BootData::new("#cloud-config\nhostname: x\n".to_owned()));
     Wanted { path: path.clone(), spec: spec.clone(), generation: 0, boot_data }
 }
 
@@ -97,41 +97,57 @@ impl Deed {
     }
 }
 
+/// A deed, what takes it back, and the account before and after it.
+struct Case<'a> {
+    deed: &'a Deed,
+    undo: &'a Deed,
+    before: String,
+    after: String,
+}
+
+impl Case<'_> {
+    /// Takes the deed back; the account is what it was, and the same to the byte where nothing had to be made anew.
+    async fn taken_back(&self, camp: &Camp) {
+        self.undo.done(camp).await;
+        if self.undo.removes {
+            assert_same(&camp.peer.account().await, &self.before);
+        }
+    }
+
+    /// Kills the deed at one point, does it again, and takes it back.
+    async fn prove(&self, camp: &mut Camp, stop: &Stop, action: &str) {
+        let text = format!("{} at its call {} ({action}), {}", self.deed.wanted.path, stop.nth, stop.moment);
+        let reached = self.deed.killed(camp, stop).await;
+        assert_eq!(reached.as_deref(), Some(action), "{}: {text}", verb(self.deed));
+        println!("{} killed: {text}", verb(self.deed));
+        self.deed.done(camp).await;
+        assert_same(&camp.peer.named().await, &self.after);
+        self.taken_back(camp).await;
+    }
+}
+
 /// Kills one deed at all of its points. `undo` brings the account back to what it was before the deed.
-async fn prove(camp: &mut Camp, deed: &Deed, undo: &Deed, tally: &mut Tally) {
+async fn prove(camp: &mut Camp, (deed, undo): (&Deed, &Deed), tally: &mut Tally) {
     let before = camp.peer.account().await;
     camp.peer.forget_tokens().await;
     camp.restart().await;
     camp.peer.forget_calls().await;
     deed.done(camp).await;
     let calls = camp.peer.calls().await;
-    let after = camp.peer.named().await;
-    undo.done(camp).await;
-    if undo.removes {
-        similar_asserts(&camp.peer.account().await, &before);
-    }
+    let case = Case { deed, undo, before, after: camp.peer.named().await };
+    case.taken_back(camp).await;
     let what = variant(&deed.wanted.spec);
     for (at, call) in calls.iter().enumerate() {
         for moment in MOMENTS {
             tally.points += 1;
-            let new = tally.seen.insert((deed.removes, what.clone(), call.action.clone(), moment));
             // A call that only looks leaves the same world at all of its moments.
             let same = call.looks() && moment != "before";
+            let new = tally.seen.insert((deed.removes, what.clone(), call.action.clone(), moment));
             if (!new || same) && !all_points() {
                 continue;
             }
             let began = Instant::now();
-            let stop = Stop { nth: at + 1, moment };
-            let died = deed.killed(camp, &stop).await;
-            let context = format!("{} of {} killed at call {} ({}), {moment}", verb(deed), deed.wanted.path, at + 1, call.action);
-            assert!(died.is_some(), "{context}: it did not come to this");
-            deed.done(camp).await;
-            println!("{context}: ok");
-            similar_asserts(&camp.peer.named().await, &after);
-            undo.done(camp).await;
-            if undo.removes {
-                similar_asserts(&camp.peer.account().await, &before);
-            }
+            case.prove(camp, &Stop { nth: at + 1, moment }, &call.action).await;
             tally.covered += 1;
             tally.took += began.elapsed();
         }
@@ -154,12 +170,14 @@ fn variant(spec: &ResourceSpec) -> String {
 
 /// Resources in the order of what needs what.
 pub fn in_order(resources: &BTreeMap<ResourcePath, ResourceSpec>) -> Vec<(ResourcePath, ResourceSpec)> {
-    let (mut left, mut ordered): (Vec<_>, Vec<(ResourcePath, ResourceSpec)>) = (resources.iter().collect(), Vec::new());
+    let (mut left, mut ordered): (Vec<_>, Vec<(ResourcePath, ResourceSpec)>) =
+        (resources.iter().collect(), Vec::new());
     while !left.is_empty() {
         let there = |need: &(ResourceKind, &str)| {
             ordered.iter().any(|(path, _)| (path.kind, path.name.as_str()) == *need)
         };
-        let (now, later): (Vec<_>, Vec<_>) = left.into_iter().partition(|(_, spec)| spec.needs().iter().all(there));
+        let (now, later): (Vec<_>, Vec<_>) =
+            left.into_iter().partition(|(_, spec)| spec.needs().iter().all(there));
         assert!(!now.is_empty(), "a circle of needs");
         ordered.extend(now.into_iter().map(|(path, spec)| (path.clone(), spec.clone())));
         left = later;
@@ -174,15 +192,19 @@ async fn a_provider_killed_at_any_call_is_completed_by_the_next() {
     let (mut tally, mut proven) = (Tally::default(), BTreeSet::new());
     for (path, spec) in in_order(&camp.desired().resources) {
         let wanted = wanted(&path, &spec);
-        let (makes, removes) = (Deed { wanted: wanted.clone(), removes: false }, Deed { wanted, removes: true });
+        let (makes, removes) =
+            (Deed { wanted: wanted.clone(), removes: false }, Deed { wanted, removes: true });
         if proven.insert(variant(&spec)) {
-            prove(&mut camp, &makes, &removes, &mut tally).await;
+            prove(&mut camp, (&makes, &removes), &mut tally).await;
             makes.done(&camp).await;
-            prove(&mut camp, &removes, &makes, &mut tally).await;
+            prove(&mut camp, (&removes, &makes), &mut tally).await;
         } else {
             makes.done(&camp).await;
         }
     }
-    println!("{} of {} points covered in {:?}: duplicates 0, orphans 0", tally.covered, tally.points, tally.took);
+    println!(
+        "{} of {} points covered in {:?}: duplicates 0, orphans 0",
+        tally.covered, tally.points, tally.took
+    );
     assert!(tally.covered > 100, "only {} points were covered", tally.covered);
 }

@@ -109,7 +109,8 @@ impl Camp {
         let folder = tempfile::tempdir().expect("a folder");
         let program = wrapped(&peer, folder.path(), &[]);
         let site_settings = &cluster.blueprint.sites[&site()].settings;
-        let cloud = provider(&program, &cluster.lock.cluster, site_settings).await.expect("the provider starts");
+        let cloud =
+            provider(&program, &cluster.lock.cluster, site_settings).await.expect("the provider starts");
         let cloud = Arc::new(cloud);
         let world = World::new(cluster.lock.cluster.clone());
         let twin = Arc::new(Twin::new(Arc::clone(&cloud), &world));

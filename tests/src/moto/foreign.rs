@@ -41,10 +41,12 @@ impl Owner<'_> {
 
     /// A network with an instance in it, and what belongs to one; the subnet and its network.
     async fn machines(&self) -> (String, String) {
-        let (range, inner) = (format!("172.{}.0.0/16", 20 + self.number), format!("172.{}.1.0/24", 20 + self.number));
+        let (range, inner) =
+            (format!("172.{}.0.0/16", 20 + self.number), format!("172.{}.1.0/24", 20 + self.number));
         let zone = ("AvailabilityZone", "eu-central-1a");
         let vpc = self.make("CreateVpc", &[("CidrBlock", &range)], "vpcId").await;
-        let subnet = self.make("CreateSubnet", &[("VpcId", &vpc), ("CidrBlock", &inner), zone], "subnetId").await;
+        let subnet =
+            self.make("CreateSubnet", &[("VpcId", &vpc), ("CidrBlock", &inner), zone], "subnetId").await;
         let fields = [("VpcId", &*vpc), ("GroupName", "theirs"), ("GroupDescription", "of somebody else")];
         let group = self.make("CreateSecurityGroup", &fields, "groupId").await;
         let fields = [

@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use castrum_blueprints::names::{ResourceKind, ResourcePath};
 use castrum_provider::{
-    Abilities, Attachments, Ensured, Failure, Images, Observation, Power, PowerState, ProcessProvider, Provider, Removed,
-    ResourceSeen, ResourceSpec, Wanted,
+    Abilities, Attachments, Ensured, Failure, Images, Observation, Power, PowerState, ProcessProvider,
+    Provider, Removed, ResourceSeen, ResourceSpec, Wanted,
 };
 use castrum_provider_sim::{Settings, Sim, World};
 
