@@ -30,7 +30,7 @@ async fn the_example_is_valid_and_is_planned_against_an_account() {
     };
     castrum("validate");
     let plan = castrum("plan");
-    for made in ["cloud/network/nodes", "cloud/subnet/private-eu-central-1b", "cloud/machine/masters-3"] {
+    for made in ["network in cloud: nodes", "private-eu-central-1b", "masters-1..masters-3 in cloud"] {
         assert!(plan.contains(made), "{made}: {plan}");
     }
     assert_eq!(peer.account().await, before, "a plan changes nothing");

@@ -24,6 +24,7 @@ fn with(groups: &str) -> String {
 fn the_examples_are_good() {
     let examples = [
         include_str!("../../examples/local.yaml"),
+        include_str!("../../examples/aws.yaml"),
         include_str!("../../examples/sim.yaml"),
         include_str!("../../examples/ssh.yaml"),
     ];

@@ -14,6 +14,7 @@ fn formatted(text: &str) -> String {
 fn the_examples_are_canonical() {
     let examples = [
         include_str!("../../../examples/local.yaml"),
+        include_str!("../../../examples/aws.yaml"),
         include_str!("../../../examples/sim.yaml"),
         include_str!("../../../examples/ssh.yaml"),
     ];
