@@ -88,7 +88,7 @@ impl Source {
         let before = self.indent(span.start);
         let covered = self.slice(span).split(['\n', '\r']).next().unwrap_or("").trim_end().chars().count();
         // Private keys and passwords are never repeated, wherever somebody pasted one.
-        if whole.contains("PRIVATE KEY") || names_a_user(&whole) {
+        if whole.contains("PRIVATE KEY") || names_a_user(whole) {
             let text = "(this line is not shown)".to_owned();
             return Excerpt { line, column: before + 1, text, caret: 0, width: 1 };
         }
