@@ -59,3 +59,4 @@ setup:
 
 setup-test:
 	@tests/packages.sh build demo test
+	@tests/aws/peer.sh $(TARGET)/moto-venv

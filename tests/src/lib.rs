@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod gate;
 pub mod idle;
 pub mod makespan;
+pub mod moto;
 pub mod rig;
 pub mod sketch;
 pub mod verdict;

@@ -76,7 +76,7 @@ impl Rig {
     pub fn on(world: Arc<World>, cluster: Cluster, settings: Settings) -> Self {
         let settings = Settings { cloud: cluster.is_cloud(), ..settings };
         let sim = Arc::new(Sim::with(&world, site(), settings).expect("a world without a file"));
-        let project = Arc::new(MemoryProject { lock: Mutex::new(cluster.lock.clone()) });
+        let project = Arc::new(MemoryProject::new(cluster.lock.clone()));
         Self { cluster, world, project, sim }
     }
 
@@ -147,6 +147,11 @@ pub struct MemoryProject {
 }
 
 impl MemoryProject {
+    /// A project with this lock file.
+    pub fn new(lock: Lock) -> Self {
+        Self { lock: Mutex::new(lock) }
+    }
+
     /// The lock file as it is now.
     pub fn lock(&self) -> Lock {
         self.lock.lock().unwrap_or_else(PoisonError::into_inner).clone()
