@@ -22,7 +22,7 @@ impl Peer {
             Path::new(env!("CARGO_BIN_EXE_castrum")).ancestors().nth(2).expect("the folder of builds");
         let mut child = Command::new("bash")
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/state/peer.sh"))
-            .arg(target.join("moto-s3-venv"))
+            .arg(target.join("moto-venv"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
