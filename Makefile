@@ -19,7 +19,7 @@ clean-demo:
 	$(DIST)/castrum destroy $(DEMO) --yes
 
 test: setup-test build lint test-aws
-	cargo test --workspace --exclude castrum-provider-aws
+	cargo test --workspace --exclude castrum-provider-aws --no-fail-fast
 
 # Built apart from all else, and in one profile for everything: program, lints and tests use the same build of the SDK.
 AWS := castrum-provider-aws

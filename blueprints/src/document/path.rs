@@ -57,7 +57,18 @@ pub(crate) fn quote(text: &str) -> String {
     if text.contains("PRIVATE KEY") {
         return "a private key".to_owned();
     }
+    if names_a_user(text) {
+        return "an address with a user in it".to_owned();
+    }
     format!("`{}`", clip(text))
+}
+
+/// Whether a text holds an address with a user in it, and so maybe a password.
+pub(crate) fn names_a_user(text: &str) -> bool {
+    text.match_indices("://").any(|(at, _)| {
+        let host = text[at + 3..].split(['/', ' ', '"', '\'', '?', '#', '\n']).next().unwrap_or_default();
+        host.contains('@')
+    })
 }
 
 fn clip(text: &str) -> String {

@@ -1,6 +1,6 @@
 //! The text that a blueprint was read from, and what people see of it around a finding.
 
-use super::path::shown;
+use super::path::{names_a_user, shown};
 
 /// How much of a long line is shown.
 const EXCERPT_CHARS: usize = 110;
@@ -87,8 +87,8 @@ impl Source {
         let whole = self.line_text(line);
         let before = self.indent(span.start);
         let covered = self.slice(span).split(['\n', '\r']).next().unwrap_or("").trim_end().chars().count();
-        // Private keys are never repeated, wherever somebody pasted one.
-        if whole.contains("PRIVATE KEY") {
+        // Private keys and passwords are never repeated, wherever somebody pasted one.
+        if whole.contains("PRIVATE KEY") || names_a_user(whole) {
             let text = "(this line is not shown)".to_owned();
             return Excerpt { line, column: before + 1, text, caret: 0, width: 1 };
         }

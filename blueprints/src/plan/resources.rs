@@ -56,6 +56,8 @@ struct Awaited<'a> {
     last_seen: String,
     /// Whether it may still come in this run.
     hope: bool,
+    /// Whether every machine of the site needs it.
+    foundation: bool,
 }
 
 /// What every machine of a site needs, whether it names it or not.
@@ -73,7 +75,8 @@ impl<'a> Ready<'a> {
                 let note = seen.and_then(|seen| seen.note.clone());
                 let last_seen = note.unwrap_or_else(|| "not made yet".to_owned());
                 let hope = !draft.has_given_up(&ensure_id(path));
-                let awaited = Awaited { path, last_seen, hope };
+                let foundation = FOUNDATIONS.contains(&path.kind);
+                let awaited = Awaited { path, last_seen, hope, foundation };
                 missing.entry(&path.site).or_default().insert((path.kind, path.name.as_str()), awaited);
             }
         }
@@ -84,8 +87,7 @@ impl<'a> Ready<'a> {
     fn awaited(&self, path: &ResourcePath, spec: &ResourceSpec) -> Option<Awaited<'a>> {
         let missing = self.missing.get(&path.site)?;
         let is_machine = path.kind == ResourceKind::Machine;
-        let foundation =
-            || missing.iter().find(|((kind, _), _)| FOUNDATIONS.contains(kind)).map(|(_, awaited)| awaited);
+        let foundation = || missing.values().find(|awaited| awaited.foundation);
         let founded = is_machine.then(foundation).flatten();
         let named = || spec.needs().into_iter().find_map(|need| missing.get(&need));
         founded.or_else(named).cloned()
@@ -112,10 +114,11 @@ fn machine(draft: &mut Draft<'_>, path: &ResourcePath, spec: &ResourceSpec, read
 }
 
 fn wait(draft: &mut Draft<'_>, path: &ResourcePath, awaited: Awaited<'_>) {
-    let Awaited { path: needed, last_seen, hope } = awaited;
+    let Awaited { path: needed, last_seen, hope, foundation } = awaited;
     let node: Option<NodeName> =
         (path.kind == ResourceKind::Machine).then(|| path.name.parse().ok()).flatten();
-    if let (Some(node), false) = (&node, hope) {
+    // Without a foundation there is no machine at all, and nobody that it could hold up.
+    if let (Some(node), false, false) = (&node, hope, foundation) {
         let reason = format!("its machine needs the {} `{}`: {last_seen}", needed.kind, needed.name);
         draft.set_aside(node, reason, draft.observed.taken_at, Area::Infrastructure);
     }

@@ -45,7 +45,13 @@ pub(crate) async fn ensure(
         place.made(path, ADDRESS, made.allocation_id().unwrap_or_default());
         change = Change::Created;
         // Somebody else may have made one at the same time.
-        (kept, rest) = settle(place.addresses(Scope::One(path)).await?, used);
+        let mut pauses = Pauses::new();
+        loop {
+            (kept, rest) = settle(place.addresses(Scope::One(path)).await?, used);
+            if kept.is_some() || !pauses.listing(place).await {
+                break;
+            }
+        }
     }
     let address = kept.ok_or_else(|| not_ready(format!("`{path}` is not in the listing yet")))?;
     for other in rest.iter().filter(|other| !used(&other.it)) {

@@ -134,7 +134,13 @@ async fn ensure_vpc(
         let made = made.map_err(fault("CreateVpc"))?;
         place.made(path, VPC, made.vpc().and_then(Vpc::vpc_id).unwrap_or_default());
         // Somebody else may have made one at the same time.
-        (kept, rest) = choose(&parts(place, path).await?);
+        let mut pauses = Pauses::new();
+        loop {
+            (kept, rest) = choose(&parts(place, path).await?);
+            if kept.is_some() || !pauses.listing(place).await {
+                break;
+            }
+        }
     }
     let vpc = kept.ok_or_else(|| not_ready(format!("the VPC of `{path}` is not in the listing yet")))?;
     for other in rest {
@@ -189,7 +195,13 @@ async fn ensure_gateway(
         let id = made.internet_gateway().and_then(InternetGateway::internet_gateway_id).unwrap_or_default();
         place.made(path, GATEWAY, id);
         *touched = true;
-        (kept, rest) = settle(place.internet_gateways(Scope::One(path)).await?, here);
+        let mut pauses = Pauses::new();
+        loop {
+            (kept, rest) = settle(place.internet_gateways(Scope::One(path)).await?, here);
+            if kept.is_some() || !pauses.listing(place).await {
+                break;
+            }
+        }
     }
     let gateway =
         kept.ok_or_else(|| not_ready(format!("the internet gateway of `{path}` is not in the listing yet")))?;

@@ -151,7 +151,13 @@ async fn ensure_subnet(
         let made = call.tag_specifications(tagged(ResourceType::Subnet, tags)).send().await;
         let made = made.map_err(fault("CreateSubnet"))?;
         place.made(path, SUBNET, made.subnet().and_then(Subnet::subnet_id).unwrap_or_default());
-        (kept, rest) = settle(place.subnets(Scope::One(path)).await?, used);
+        let mut pauses = Pauses::new();
+        loop {
+            (kept, rest) = settle(place.subnets(Scope::One(path)).await?, used);
+            if kept.is_some() || !pauses.listing(place).await {
+                break;
+            }
+        }
     }
     let subnet =
         kept.ok_or_else(|| not_ready(format!("the subnet of `{path}` is not in the listing yet")))?;
