@@ -1,17 +1,18 @@
 //! Executables of providers: where they are found, and how one is started and ended.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tokio::io::BufReader;
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::connection::{Line, Peer, Told};
 use crate::lines::next_line;
@@ -24,6 +25,8 @@ pub const EXECUTABLE_PREFIX: &str = "castrum-provider-";
 const KEPT_BACK: [&str; 2] = ["CASTRUM_KEYRING_PASSPHRASE", "CASTRUM_KEYRING_PASSPHRASE_FILE"];
 /// How long a process that closed its output may take to end.
 const ENDING: Duration = Duration::from_secs(1);
+/// How long a program may be written to when it is to be started.
+const BUSY: Duration = Duration::from_secs(2);
 /// How many of its last lines are told.
 const LAST_LINES: usize = 8;
 /// The longest line of log that is read as one.
@@ -92,7 +95,7 @@ impl Launch for Executable {
         // A group of its own: Ctrl-C asks Castrum to stop, and Castrum lets the provider finish what it does.
         command.process_group(0).kill_on_drop(true);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(|error| self.not_started(&error))?;
+        let mut child = spawn(&mut command).await.map_err(|error| self.not_started(&error))?;
         let (Some(stdin), Some(stdout), Some(stderr)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
@@ -106,15 +109,26 @@ impl Launch for Executable {
 }
 
 impl Executable {
-    fn not_started(&self, error: &std::io::Error) -> Failure {
+    fn not_started(&self, error: &io::Error) -> Failure {
         // Beside being written to just now, what keeps a program from starting stays.
         let class = match error.kind() {
-            std::io::ErrorKind::ExecutableFileBusy | std::io::ErrorKind::OutOfMemory => {
-                FailureClass::Transient
-            }
+            io::ErrorKind::ExecutableFileBusy | io::ErrorKind::OutOfMemory => FailureClass::Transient,
             _ => FailureClass::Invalid,
         };
         Failure::new(class, format!("`{}` cannot be started: {error}", self.path.display()))
+    }
+}
+
+/// Starts a program; one that is being written, as when it is replaced by a newer one, is waited for.
+async fn spawn(command: &mut Command) -> io::Result<Child> {
+    let until = Instant::now() + BUSY;
+    loop {
+        match command.spawn() {
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && Instant::now() < until => {
+                sleep(BUSY / 40).await;
+            }
+            spawned => return spawned,
+        }
     }
 }
 

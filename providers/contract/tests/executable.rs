@@ -56,8 +56,9 @@ fn main() -> ExitCode {
         let about = About { name: "empty", version: "3" };
         return castrum_provider::run(about, async |_: Hello| Ok(Empty));
     }
-    let tests: [(&str, fn()); 3] = [
+    let tests: [(&str, fn()); 4] = [
         ("a_program_serves_and_ends", a_program_serves_and_ends),
+        ("a_program_that_is_being_written_is_waited_for", a_program_that_is_being_written_is_waited_for),
         ("the_end_of_the_input_is_the_end_of_the_program", the_end_of_the_input_is_the_end_of_the_program),
         ("what_opens_the_keyring_is_kept_back", what_opens_the_keyring_is_kept_back),
     ];
@@ -103,6 +104,23 @@ fn a_program_serves_and_ends() {
         assert_eq!(failure.class, FailureClass::Invalid);
         assert_eq!(provider.remove(&path).await, Ok(Removed::Absent), "one panic is not the end");
         provider.shutdown().await;
+    });
+}
+
+fn a_program_that_is_being_written_is_waited_for() {
+    run(async {
+        let folder = tempfile::tempdir().expect("a folder");
+        let executable = provider(&folder);
+        let path = folder.path().join("castrum-provider-empty");
+        let busy = std::fs::OpenOptions::new().append(true).open(path).expect("a program");
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(300));
+            drop(busy);
+        });
+        let began = Instant::now();
+        let started = ProcessProvider::start(executable, hello(), Deadlines::default()).await;
+        started.unwrap_or_else(|failure| panic!("{failure}")).shutdown().await;
+        assert!(began.elapsed() >= Duration::from_millis(250), "it was not busy");
     });
 }
 

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use castrum::cancel::{Cancel, Canceller};
@@ -46,7 +47,7 @@ fn executable() -> PathBuf {
     }
     let places = ["dist", "release", "debug"].map(|place| target().join(place).join("castrum-provider-aws"));
     let found = places.into_iter().find(|place| place.is_file());
-    found.expect("castrum-provider-aws is built: `make provider-aws`, or name it in CASTRUM_PROVIDER_AWS")
+    found.expect("castrum-provider-aws is built: `make build-aws`, or name it in CASTRUM_PROVIDER_AWS")
 }
 
 /// A program in `folder` that is the provider, with an environment in which it finds the peer and nothing else.
@@ -70,9 +71,20 @@ pub fn wrapped(peer: &Peer, folder: &Path, more: &[(&str, &str)]) -> PathBuf {
     text += "[ -z \"$CASTRUM_TEST_LOG\" ] || exec 2>> \"$CASTRUM_TEST_LOG\"\n";
     writeln!(text, "exec '{}' \"$@\"", executable().display()).expect("text");
     let path = folder.join("castrum-provider-aws");
-    std::fs::write(&path, text).expect("a program");
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("it can be run");
+    write_program(&path, &text);
     path
+}
+
+/// Written by another process: what this one has open for writing, whoever is started meanwhile has open too, and a
+/// program that is open for writing cannot be run.
+fn write_program(path: &Path, text: &str) {
+    let script = "cat > \"$0\" && chmod 755 \"$0\"";
+    let mut shell =
+        Command::new("sh").args(["-c", script]).arg(path).stdin(Stdio::piped()).spawn().expect("sh runs");
+    let mut input = shell.stdin.take().expect("a pipe");
+    input.write_all(text.as_bytes()).expect("it is read");
+    drop(input);
+    assert!(shell.wait().expect("sh ends").success(), "`{}` cannot be written", path.display());
 }
 
 /// Starts the provider for a cluster.
