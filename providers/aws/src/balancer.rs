@@ -17,7 +17,7 @@ use crate::firewall::GROUP;
 use crate::labels::{Label, Tags, with_state};
 use crate::list::{Part, Scope};
 use crate::network::VPC;
-use crate::place::{Found, Pauses, Place, awaited, not_ready, settle, taken_name};
+use crate::place::{Found, Pauses, Place, awaited, change_of, not_ready, settle, taken_name};
 use crate::subnet::SUBNET;
 
 const BALANCER: &str = "load-balancer";
@@ -111,11 +111,7 @@ pub(crate) async fn ensure(
     touched |= ensure_cross_zone(place, &balancer.id).await?;
     touched |= ensure_ports(place, (wanted, spec), (&balancer, &before), &ids.vpc).await?;
     touched |= retag(place, &balancer.id, &balancer.label, &tags).await?;
-    let change = match (created, touched) {
-        (true, _) => Change::Created,
-        (false, true) => Change::Changed,
-        (false, false) => Change::Unchanged,
-    };
+    let change = change_of(created, touched);
     let mut pauses = Pauses::new();
     loop {
         match look(place, &wanted.path).await? {

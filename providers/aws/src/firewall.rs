@@ -8,7 +8,7 @@ use crate::failure::fault;
 use crate::labels::with_state;
 use crate::list::{Part, Scope, filter, tagged};
 use crate::network::{VPC, WORLD, gone};
-use crate::place::{Found, Pauses, Place, awaited, not_ready, settle, taken_name};
+use crate::place::{Found, Pauses, Place, awaited, change_of, not_ready, settle, taken_name};
 use crate::rules::{self, Rule, Rules, Source};
 
 pub(crate) const GROUP: &str = "security-group";
@@ -107,11 +107,7 @@ pub(crate) async fn ensure(
     let mut touched = ensure_rules(place, &group, &rules).await?;
     let tags = with_state(place.tags(wanted, GROUP), &state(place, &rules, admin));
     touched |= place.retag(&group.id, &group.label, &tags).await?;
-    let change = match (created, touched) {
-        (true, _) => Change::Created,
-        (false, true) => Change::Changed,
-        (false, false) => Change::Unchanged,
-    };
+    let change = change_of(created, touched);
     let mut pauses = Pauses::new();
     loop {
         match judge(place, path, &place.groups(Scope::One(path)).await?) {

@@ -13,7 +13,7 @@ use crate::labels::with_state;
 use crate::launch::{launch, type_of};
 use crate::list::{Part, Scope};
 use crate::network::gone;
-use crate::place::{Found, Pauses, Place, awaited, invalid, lock, not_ready};
+use crate::place::{Found, Pauses, Place, awaited, change_of, invalid, lock, not_ready};
 use crate::volume::{self, gib};
 
 pub(crate) const INSTANCE: &str = "instance";
@@ -126,11 +126,7 @@ pub(crate) async fn ensure(
     touched |= attach::ensure(place, &instance, &things).await?;
     let tags = with_state(place.tags(wanted, INSTANCE), &State::of(&things, &instance.it).text());
     touched |= place.retag(&instance.id, &instance.label, &tags).await?;
-    let change = match (created, touched) {
-        (true, _) => Change::Created,
-        (false, true) => Change::Changed,
-        (false, false) => Change::Unchanged,
-    };
+    let change = change_of(created, touched);
     let mut pauses = Pauses::new();
     loop {
         match look(place, path).await? {

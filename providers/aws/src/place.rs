@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use castrum_blueprints::names::{ClusterId, Digest, ResourceKind, ResourcePath, SiteName};
-use castrum_provider::{Failure, FailureClass, ResourceSeen, Wanted, idempotency_key};
+use castrum_provider::{Change, Failure, FailureClass, ResourceSeen, Wanted, idempotency_key};
 use tokio::time::sleep;
 
 use crate::failure::fault;
@@ -197,6 +197,15 @@ impl Pauses {
             self.next = (self.next * 3 / 2).min(Duration::from_secs(2));
         }
         may
+    }
+}
+
+/// What was done, in the words of the contract.
+pub(crate) fn change_of(created: bool, touched: bool) -> Change {
+    match (created, touched) {
+        (true, _) => Change::Created,
+        (false, true) => Change::Changed,
+        (false, false) => Change::Unchanged,
     }
 }
 

@@ -10,7 +10,7 @@ use crate::labels::{Tags, with_state};
 use crate::list::{Part, Scope, filter, tagged};
 use crate::nat::{self, Gateways};
 use crate::network::{PUBLIC, VPC, ensure_route, gone, own_table, remove_table, way_out};
-use crate::place::{Found, Pauses, Place, awaited, invalid, not_ready, settle};
+use crate::place::{Found, Pauses, Place, awaited, change_of, invalid, not_ready, settle};
 use crate::range::Block;
 
 pub(crate) const SUBNET: &str = "subnet";
@@ -122,11 +122,7 @@ pub(crate) async fn ensure(
     touched |= nat::ensure(place, wanted, &subnet.id, spec.gateway.as_deref()).await?;
     touched |= ensure_exit(place, (wanted, spec), (&vpc, &subnet.id)).await?;
     touched |= place.retag(&subnet.id, &subnet.label, &tags).await?;
-    let change = match (created, touched) {
-        (true, _) => Change::Created,
-        (false, true) => Change::Changed,
-        (false, false) => Change::Unchanged,
-    };
+    let change = change_of(created, touched);
     let mut pauses = Pauses::new();
     loop {
         match look(place, &wanted.path).await? {

@@ -7,7 +7,7 @@ use castrum_provider::{Change, Failure, Removed, ResourceSeen, VolumeSpec, Wante
 use crate::failure::{NOT_FOUND, fault};
 use crate::list::{Part, Scope, tagged};
 use crate::network::gone;
-use crate::place::{Found, LIVES, Pauses, Place, awaited, invalid, not_ours, not_ready, settle};
+use crate::place::{Found, LIVES, Pauses, Place, awaited, change_of, invalid, not_ours, not_ready, settle};
 
 pub(crate) const VOLUME: &str = "volume";
 
@@ -61,11 +61,7 @@ pub(crate) async fn ensure(
     }
     let mut touched = ensure_size(place, path, &volume, spec).await?;
     touched |= place.retag(&volume.id, &volume.label, &place.tags(wanted, VOLUME)).await?;
-    let change = match (created, touched) {
-        (true, _) => Change::Created,
-        (false, true) => Change::Changed,
-        (false, false) => Change::Unchanged,
-    };
+    let change = change_of(created, touched);
     let mut pauses = Pauses::new();
     loop {
         match judge(place, path, &living(place, path).await?) {
