@@ -307,6 +307,17 @@ class Going(GateTest):
         time.sleep(0.6)
         self.assertEqual(self.run_one(ClientToken="later")[0], 200)
 
+    def test_looks_at_everything_and_balancers_have_limits_of_their_own(self):
+        control("POST", "settings", {"buckets": True})
+        whole = [code(call("DescribeVolumes")) for _ in range(80)]
+        self.assertIn((503, "RequestLimitExceeded"), whole)
+        self.assertGreaterEqual(whole.count((200, None)), 50)
+        self.assertEqual(call("DescribeVolumes", MaxResults=50)[0], 200)
+        actions = ["DescribeLoadBalancers", "DescribeTargetGroups"] * 35
+        looks = [code(call(action, "elasticloadbalancing")) for action in actions]
+        self.assertIn((400, "Throttling"), looks)
+        self.assertGreaterEqual(looks.count((200, None)), 40)
+
     def test_what_is_forbidden_is_told_by_a_dry_run_and_by_the_call(self):
         self.network()
         self.refused(self.run_one(DryRun="true"), 412, "DryRunOperation")
