@@ -90,6 +90,8 @@ class World:
         self.agenda = [(at, happens) for at, happens in self.agenda if at > now]
         for happens in due:
             happens()
+        if due:
+            self.past.note(REGION, now)
 
     def perform(self, call):
         """Does what a call asks for."""
@@ -104,7 +106,7 @@ class World:
                 answer = self.tokens.perform(call, self.machines(call.region), self.work)
             else:
                 answer = self.moto_answers(call)
-            self.past.note(call, answer, time.monotonic())
+            self.past.note(call.region, time.monotonic())
             return answer
 
     def work(self, call):
@@ -220,7 +222,7 @@ class Gate:
         with self.lock, self.world.lock:
             self.faults.limited = told.pop("buckets", self.faults.limited)
             self.faults.forbidden = set(told.pop("forbidden", self.faults.forbidden))
-            self.world.past.lag_ms = told.pop("stale_ms", self.world.past.lag_ms)
+            self.world.past.lags(told.pop("stale_ms", self.world.past.lag_ms), REGION, time.monotonic())
             if "seed" in told:
                 self.faults.chance = random.Random(told["seed"])
                 self.world.past.chance = random.Random(told.pop("seed"))

@@ -260,6 +260,30 @@ class Time(GateTest):
         time.sleep(1.6)
         self.assertEqual({vpc in call("DescribeVpcs")[1] for _ in range(20)}, {False})
 
+    def test_no_look_shows_what_was_before_it_may_be_late(self):
+        vpc = made("CreateVpc", "vpc", CidrBlock="10.9.0.0/16")
+        control("POST", "settings", {"stale_ms": 500, "seed": 5})
+        self.assertIn(vpc, call("DescribeVpcs")[1])
+        time.sleep(0.6)
+        call("CreateTags", ResourceId_1=vpc, Tag_1_Key="changed", Tag_1_Value="yes")
+        time.sleep(0.6)
+        self.assertIn("changed", call("DescribeVpcs")[1])
+        call("DeleteVpc", VpcId=vpc)
+        time.sleep(0.6)
+        self.assertNotIn(vpc, call("DescribeVpcs")[1])
+
+    def test_a_look_shows_all_of_one_moment(self):
+        control("POST", "settings", {"stale_ms": 800, "seed": 5})
+        vpc = made("CreateVpc", "vpc", CidrBlock="10.9.0.0/16")
+        time.sleep(0.9)
+        call("CreateTags", ResourceId_1=vpc, Tag_1_Key="a", Tag_1_Value="1")
+        time.sleep(0.1)
+        call("CreateTags", ResourceId_1=vpc, Tag_1_Key="b", Tag_1_Value="1")
+        seen = [call("DescribeVpcs", VpcId_1=vpc)[1] for _ in range(40)]
+        seen = {("<key>a<" in one, "<key>b<" in one) for one in seen}
+        self.assertIn((False, False), seen)
+        self.assertNotIn((False, True), seen)
+
     def test_what_is_asked_for_by_a_call_can_be_late(self):
         control("POST", "faults", [{"action": "DescribeVpcs", "delay_ms": 300}])
         began = time.monotonic()
