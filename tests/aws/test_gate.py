@@ -412,8 +412,47 @@ class Held(GateTest):
         self.assertIsNone(control("GET", "held?0.2"))
 
 
+    def test_whoever_watches_sees_every_moment_and_nothing_goes_on_meanwhile(self):
+        control("POST", "watch")
+        makers = [threading.Thread(target=call, args=["CreateVpc"], kwargs={"CidrBlock": f"10.{one}.0.0/16"}) for one in (1, 2)]
+        for maker in makers:
+            maker.start()
+        seen, there = [], []
+        for _ in range(6):
+            stood = control("GET", "held?20")
+            time.sleep(0.05)
+            self.assertEqual(stood, control("GET", "held?20"))
+            seen.append((stood["nth"], stood["moment"]))
+            there.append(json.dumps(control("GET", "account")).count('"10.'))
+            control("POST", "on")
+        for maker in makers:
+            maker.join()
+        self.assertIsNone(control("GET", "held?0.2"))
+        self.assertEqual(sorted(seen), [(one, moment) for one in (1, 2) for moment in ("answer", "before", "effect")])
+        self.assertEqual(there, sorted(there))
+        self.assertEqual(there[0], 0)
+        control("POST", "release")
+        made("CreateVpc", "vpc", CidrBlock="10.3.0.0/16")
+
+
 class Account(GateTest):
     """What there is."""
+
+    def test_it_can_be_again_what_it_was(self):
+        self.everything()
+        token = {"ClientToken": "again"}
+        first = re.search(r"i-[0-9a-f]{17}", self.run_one(**token)[1]).group()
+        before, copy = control("GET", "account"), control("POST", "copy")
+        self.assertEqual(copy, control("POST", "copy"))
+        for _ in range(2):
+            self.instance(KeyName="k")
+            call("DeleteVolume", VolumeId=made("CreateVolume", "vol", Size=1, AvailabilityZone="eu-central-1a"))
+            call("TerminateInstances", InstanceId_1=first)
+            self.assertNotEqual(before, control("GET", "account"))
+            control("POST", "restore", {"state": copy})
+            self.assertEqual(before, control("GET", "account"))
+            self.assertIn(first, self.run_one(**token)[1])
+            self.assertEqual(before, control("GET", "account"))
 
     def everything(self):
         """A bit of each kind."""
