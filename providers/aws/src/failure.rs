@@ -216,22 +216,20 @@ where
 {
     move |error| {
         let status = error.raw_response().map_or(0, AsStatus::status);
-        match &error {
+        let (code, mut failure) = match &error {
             SdkError::ServiceError(service) => {
                 let meta = service.err();
-                let failure = refused(operation, meta.code(), meta.message(), status);
-                Fault { code: meta.code().map(str::to_owned), failure }
+                (meta.code().map(str::to_owned), refused(operation, meta.code(), meta.message(), status))
             }
             // An answer that cannot be read, from something in between or a service in trouble.
             SdkError::ResponseError(_) => {
-                let failure = Failure::new(
-                    Transient,
-                    format!("{operation} got an answer that cannot be read ({status})"),
-                );
-                Fault { code: None, failure }
+                let text = format!("{operation} got an answer that cannot be read ({status})");
+                (None, Failure::new(Transient, text))
             }
-            _ => Fault { code: None, failure: unanswered(operation, &error) },
-        }
+            _ => (None, unanswered(operation, &error)),
+        };
+        failure.at = Some(operation.to_owned());
+        Fault { code, failure }
     }
 }
 
