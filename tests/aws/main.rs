@@ -6,8 +6,8 @@
 
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+mod commands;
 mod conformance;
-mod example;
 mod gate;
 mod kills;
 mod life;

@@ -51,18 +51,25 @@ fn executable() -> PathBuf {
     found.expect("castrum-provider-aws is built: `make build-aws`, or name it in CASTRUM_PROVIDER_AWS")
 }
 
-/// A program in `folder` that is the provider, with an environment in which it finds the peer and nothing else.
-pub fn wrapped(peer: &Peer, folder: &Path, more: &[(&str, &str)]) -> PathBuf {
-    let url = peer.url();
-    let mut environment = BTreeMap::from([
+/// An environment in which the provider finds the peer and nothing else.
+pub fn environment(peer: &Peer) -> BTreeMap<&'static str, String> {
+    let all = [
         ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
         ("AWS_SECRET_ACCESS_KEY", "not-a-secret"),
         ("AWS_REGION", REGION),
-        ("AWS_ENDPOINT_URL", &url),
+        ("AWS_ENDPOINT_URL", &peer.url()),
         ("AWS_CONFIG_FILE", "/dev/null"),
         ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
         ("AWS_EC2_METADATA_DISABLED", "true"),
-    ]);
+    ];
+    all.map(|(name, value)| (name, value.to_owned())).into()
+}
+
+/// A program in `folder` that is the provider in that environment.
+pub fn wrapped(peer: &Peer, folder: &Path, more: &[(&str, &str)]) -> PathBuf {
+    let environment = environment(peer);
+    let mut environment: BTreeMap<&str, &str> =
+        environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
     environment.extend(more.iter().copied());
     let mut text = "#!/bin/sh\n".to_owned();
     for (name, value) in environment {
