@@ -25,7 +25,7 @@ use castrum_blueprints::desired::{Desired, DesiredNode};
 use castrum_blueprints::event::What;
 use castrum_blueprints::names::{ComponentName, NodeName, Role, Timestamp};
 use castrum_blueprints::observed::Observed;
-use castrum_blueprints::plan::{Action, Debt, Plan, Planner, Progress, Step};
+use castrum_blueprints::plan::{Action, Debt, Plan, Planner, Progress, Step, Waiting};
 use castrum_blueprints::render::RenderError;
 use castrum_blueprints::wire::Published;
 use castrum_provider::{Change, Clock, Fleet, News, PowerState, Reach, ResourceSeen};
@@ -151,7 +151,8 @@ impl Engine {
             if std::mem::take(&mut run.moved) {
                 self.fleet.reach(reaches(&desired, &observed));
             }
-            let plan = planner.plan(&desired, &observed, now)?;
+            let mut plan = planner.plan(&desired, &observed, now)?;
+            run.waiting.note(&mut plan);
             run.tell(&plan);
             if !self.cancel.is_set() {
                 run.start(&plan, &desired, &observed).await;
@@ -238,6 +239,7 @@ struct Run<'e> {
     under_way: BTreeSet<String>,
     heard: BTreeSet<NodeName>,
     told_debt: Vec<Debt>,
+    waiting: Waiting,
     told_at: Timestamp,
     /// When a step last ended, or a node last said something new.
     moved_at: Timestamp,
@@ -250,7 +252,8 @@ impl<'e> Run<'e> {
         let told_at = engine.clock.now();
         let (jobs, under_way, heard) = (FuturesUnordered::new(), BTreeSet::new(), BTreeSet::new());
         let (moved_at, pace) = (told_at, Arc::default());
-        Self { engine, jobs, pace, under_way, heard, told_debt: Vec::new(), told_at, moved_at, moved: true }
+        let (told_debt, waiting) = (Vec::new(), Waiting::default());
+        Self { engine, jobs, pace, under_way, heard, told_debt, waiting, told_at, moved_at, moved: true }
     }
 
     /// Whether nothing has moved for longer than anything is waited for.
