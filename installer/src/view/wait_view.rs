@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 use super::style::{Text, Tone, age, clean, counted, paint, safe, wrap};
 use super::{FORMAT_VERSION, Opts, World};
 
+/// How many are shown to people at once.
+const MOST: usize = 20;
+
 /// The waits that `about` is part of, by node, component or subject; all of them if nothing is named.
 fn chosen<'a>(world: &World<'a>, about: Option<&str>) -> Vec<(&'a Blocked, Outlook)> {
     let fits = |blocked: &&Blocked| {
@@ -34,8 +37,12 @@ pub fn waits_text(world: &World<'_>, about: Option<&str>, opts: &Opts) -> String
         return text.0;
     }
     text.line(&format!("{} of cluster {}", counted(waits.len(), "wait"), world.desired.name));
-    for (blocked, outlook) in &waits {
+    for (blocked, outlook) in waits.iter().take(MOST) {
         one(&mut text, blocked, outlook, opts);
+    }
+    if waits.len() > MOST {
+        let rest = counted(waits.len() - MOST, "more wait");
+        text.line(&format!("\nand {rest}; `castrum explain wait NODE` shows those of one node"));
     }
     text.0
 }
