@@ -74,10 +74,24 @@ pub struct StepFailure {
     pub first: Timestamp,
     /// How often it was tried.
     pub attempts: u32,
+    /// How often of these it failed at each call of the place; the name is empty where that is not known.
+    #[serde(default)]
+    pub at: BTreeMap<String, u32>,
     /// When it may be tried again; `None`: never, it is of no use.
     pub retry_at: Option<Timestamp>,
     /// The last error, in a line.
     pub message: String,
+}
+
+/// How a step just failed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Failed {
+    /// The error, in a line.
+    pub message: String,
+    /// The call of the place at which it failed.
+    pub at: Option<String>,
+    /// When it may be tried again; `None`: never.
+    pub retry_at: Option<Timestamp>,
 }
 
 impl Observed {
@@ -178,21 +192,52 @@ impl Observed {
         seen.filled.clear();
     }
 
+    /// How often a step has failed at one call of the place. Who fails at another one than before has got further, or at least
+    /// not stayed where it was; each call counts by itself, so that in the end pauses grow whatever happens.
+    pub fn failed_at(&self, step: &str, at: Option<&str>) -> u32 {
+        let known = self.failures.get(step).and_then(|known| known.at.get(at.unwrap_or_default()));
+        known.copied().unwrap_or(0)
+    }
+
     /// Takes in that a step failed.
-    pub fn failed(&mut self, step: &str, message: String, retry_at: Option<Timestamp>, now: Timestamp) {
+    pub fn failed(&mut self, step: &str, failed: Failed, now: Timestamp) {
         let failure = self.failures.entry(step.to_owned()).or_insert(StepFailure {
             first: now,
             attempts: 0,
+            at: BTreeMap::new(),
             retry_at: None,
             message: String::new(),
         });
         failure.attempts += 1;
-        failure.retry_at = retry_at;
-        failure.message = message;
+        *failure.at.entry(failed.at.unwrap_or_default()).or_insert(0) += 1;
+        failure.retry_at = failed.retry_at;
+        failure.message = failed.message;
     }
 
     /// Takes in that a step succeeded.
     pub fn succeeded(&mut self, step: &str) {
         self.failures.remove(step);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_call_counts_by_itself_until_the_step_succeeds() {
+        let mut observed = Observed::default();
+        let mut told = Vec::new();
+        for at in
+            [Some("make"), None, Some("make"), Some("tag"), Some("make"), Some("tag"), None, Some("open")]
+        {
+            told.push(observed.failed_at("step", at));
+            let failed = Failed { at: at.map(str::to_owned), ..Failed::default() };
+            observed.failed("step", failed, Timestamp(0));
+        }
+        assert_eq!(told, [0, 0, 1, 0, 2, 1, 1, 0]);
+        assert_eq!(observed.failures["step"].attempts, 8);
+        observed.succeeded("step");
+        assert_eq!(observed.failed_at("step", Some("make")), 0);
     }
 }

@@ -12,6 +12,8 @@ moto answers for EC2, load balancers, S3, STS and IAM. The gate adds what a real
     POST hold {..}              stops at one call           GET  held        waits until it has stopped there
     DELETE tokens               forgets client tokens
     POST release                what was held is dropped    GET  account     everything there is (account?named)
+    POST watch                  stops at every moment       POST on          goes on to the next
+    POST copy                   keeps a copy of it all      POST restore {}  is again as the copy `state`
 """
 
 import ctypes
@@ -41,7 +43,7 @@ from moto.ec2.utils import EC2_PREFIX_TO_RESOURCE  # noqa: E402
 from moto.elbv2.models import elbv2_backends  # noqa: E402
 from moto.server import DomainDispatcherApplication, create_backend_app  # noqa: E402
 
-from gatehouse import account, balancers, mends, refusals  # noqa: E402
+from gatehouse import account, balancers, copies, mends, refusals  # noqa: E402
 from gatehouse.faults import Faults, broken, linger  # noqa: E402
 from gatehouse.hold import Hold  # noqa: E402
 from gatehouse.query import Answer, failed  # noqa: E402
@@ -61,6 +63,7 @@ class World:
         self.lock = threading.RLock()
         self.limits, self.agenda = {}, []
         self.tokens, self.past, self.balancers = Tokens(), Past(), balancers.Balancers()
+        self.changes, self.copies = 0, {}
 
     def machines(self, region):
         """EC2 in one region."""
@@ -78,6 +81,26 @@ class World:
             self.tokens.clear()
             self.past.clear()
             self.balancers.clear()
+            self.changes, self.copies = 0, {}
+
+    def copy(self):
+        """Keeps a copy of the account, and tells its number: the same until something was changed."""
+        with self.lock:
+            self.let_happen()
+            assert not self.agenda, "what is still to happen is in no copy"
+            if self.changes not in self.copies:
+                memory = self.tokens.known, self.balancers.made
+                self.copies[self.changes] = copies.copied(REGION, memory)
+            return self.changes
+
+    def restore(self, number):
+        """Is again as it was."""
+        with self.lock:
+            services, (self.tokens.known, self.balancers.made) = copies.opened(self.copies[number])
+            copies.exchange(REGION, services)
+            self.agenda.clear()
+            # What comes now is no part of the history that was copied.
+            self.changes = max(self.copies) + 1
 
     def later(self, wait_ms, happens):
         """Something that happens by itself after a while."""
@@ -90,6 +113,8 @@ class World:
         self.agenda = [(at, happens) for at, happens in self.agenda if at > now]
         for happens in due:
             happens()
+        if due:
+            self.past.note(REGION, now)
 
     def perform(self, call):
         """Does what a call asks for."""
@@ -97,6 +122,7 @@ class World:
             self.let_happen()
             if call.looks():
                 return self.past.look(call, time.monotonic(), lambda: self.work(call))
+            self.changes += 1
             if call.service == "elasticloadbalancing":
                 backend = elbv2_backends[DEFAULT_ACCOUNT_ID][call.region]
                 answer = self.balancers.perform(call, backend, lambda call: self.balance(call, backend))
@@ -104,7 +130,7 @@ class World:
                 answer = self.tokens.perform(call, self.machines(call.region), self.work)
             else:
                 answer = self.moto_answers(call)
-            self.past.note(call, answer, time.monotonic())
+            self.past.note(call.region, time.monotonic())
             return answer
 
     def work(self, call):
@@ -170,6 +196,8 @@ class Gate:
             fault = self.faults.choose(call) or {}
             refused = self.faults.refusal(call, time.monotonic())
         linger(fault)
+        if self.hold.watched:
+            return self.watched(call, entry)
         held = self.hold.arrives(call)
         if held == "dropped":
             entry["outcome"] = "dropped"
@@ -186,6 +214,17 @@ class Gate:
             entry["outcome"] = "lost"
             return broken(call, fault), nothing
         return answer, self.hold.tell if held else nothing
+
+    def watched(self, call, entry):
+        """The answer to a call while somebody watches every moment of it."""
+        entry["outcome"] = "dropped"
+        if not self.hold.passes(entry, "before"):
+            return None, nothing
+        answer = self.world.perform(call)
+        if not self.hold.passes(entry, "effect"):
+            return None, nothing
+        entry["outcome"] = answer.status
+        return answer, lambda: self.hold.passes(entry, "answer")
 
     def control(self, method, path, raw):
         """What a test asks."""
@@ -220,7 +259,7 @@ class Gate:
         with self.lock, self.world.lock:
             self.faults.limited = told.pop("buckets", self.faults.limited)
             self.faults.forbidden = set(told.pop("forbidden", self.faults.forbidden))
-            self.world.past.lag_ms = told.pop("stale_ms", self.world.past.lag_ms)
+            self.world.past.lags(told.pop("stale_ms", self.world.past.lag_ms), REGION, time.monotonic())
             if "seed" in told:
                 self.faults.chance = random.Random(told["seed"])
                 self.world.past.chance = random.Random(told.pop("seed"))
@@ -250,6 +289,22 @@ class Gate:
     def post_release(self, _told, _query):
         """Drops what was held, and goes on."""
         self.hold.release()
+
+    def post_watch(self, _told, _query):
+        """Stops at every moment of every call from now on: before, effect, and answer."""
+        self.hold.watch()
+
+    def post_on(self, _told, _query):
+        """Goes on to the next moment."""
+        self.hold.go_on()
+
+    def post_copy(self, _told, _query):
+        """Keeps a copy of the account."""
+        return self.world.copy()
+
+    def post_restore(self, told, _query):
+        """The account is again as it was when a copy was kept."""
+        self.world.restore(told["state"])
 
     def get_account(self, _told, query):
         """Everything that there is."""

@@ -13,4 +13,5 @@ mod kills;
 mod life;
 mod points;
 mod secrets;
+mod states;
 mod storms;

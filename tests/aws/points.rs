@@ -26,7 +26,12 @@ const AGAIN: Duration = Duration::from_millis(50);
 
 /// Whether every point is to be covered, and not only each kind of point once.
 pub fn all_points() -> bool {
-    std::env::var_os("CASTRUM_ALL_POINTS").is_some_and(|value| value == "1")
+    std::env::var_os("CASTRUM_ALL_POINTS").is_some_and(|value| value == "1" || value == "each")
+}
+
+/// Whether points that leave the same are all run as well.
+pub fn each_point() -> bool {
+    std::env::var_os("CASTRUM_ALL_POINTS").is_some_and(|value| value == "each")
 }
 
 /// What is proven, and how much of it.

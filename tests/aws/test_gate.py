@@ -260,6 +260,30 @@ class Time(GateTest):
         time.sleep(1.6)
         self.assertEqual({vpc in call("DescribeVpcs")[1] for _ in range(20)}, {False})
 
+    def test_no_look_shows_what_was_before_it_may_be_late(self):
+        vpc = made("CreateVpc", "vpc", CidrBlock="10.9.0.0/16")
+        control("POST", "settings", {"stale_ms": 500, "seed": 5})
+        self.assertIn(vpc, call("DescribeVpcs")[1])
+        time.sleep(0.6)
+        call("CreateTags", ResourceId_1=vpc, Tag_1_Key="changed", Tag_1_Value="yes")
+        time.sleep(0.6)
+        self.assertIn("changed", call("DescribeVpcs")[1])
+        call("DeleteVpc", VpcId=vpc)
+        time.sleep(0.6)
+        self.assertNotIn(vpc, call("DescribeVpcs")[1])
+
+    def test_a_look_shows_all_of_one_moment(self):
+        control("POST", "settings", {"stale_ms": 800, "seed": 5})
+        vpc = made("CreateVpc", "vpc", CidrBlock="10.9.0.0/16")
+        time.sleep(0.9)
+        call("CreateTags", ResourceId_1=vpc, Tag_1_Key="a", Tag_1_Value="1")
+        time.sleep(0.1)
+        call("CreateTags", ResourceId_1=vpc, Tag_1_Key="b", Tag_1_Value="1")
+        seen = [call("DescribeVpcs", VpcId_1=vpc)[1] for _ in range(40)]
+        seen = {("<key>a<" in one, "<key>b<" in one) for one in seen}
+        self.assertIn((False, False), seen)
+        self.assertNotIn((False, True), seen)
+
     def test_what_is_asked_for_by_a_call_can_be_late(self):
         control("POST", "faults", [{"action": "DescribeVpcs", "delay_ms": 300}])
         began = time.monotonic()
@@ -306,6 +330,17 @@ class Going(GateTest):
         self.assertGreaterEqual(answers.count((200, None)), 5)
         time.sleep(0.6)
         self.assertEqual(self.run_one(ClientToken="later")[0], 200)
+
+    def test_looks_at_everything_and_balancers_have_limits_of_their_own(self):
+        control("POST", "settings", {"buckets": True})
+        whole = [code(call("DescribeVolumes")) for _ in range(80)]
+        self.assertIn((503, "RequestLimitExceeded"), whole)
+        self.assertGreaterEqual(whole.count((200, None)), 50)
+        self.assertEqual(call("DescribeVolumes", MaxResults=50)[0], 200)
+        actions = ["DescribeLoadBalancers", "DescribeTargetGroups"] * 35
+        looks = [code(call(action, "elasticloadbalancing")) for action in actions]
+        self.assertIn((400, "Throttling"), looks)
+        self.assertGreaterEqual(looks.count((200, None)), 40)
 
     def test_what_is_forbidden_is_told_by_a_dry_run_and_by_the_call(self):
         self.network()
@@ -377,8 +412,47 @@ class Held(GateTest):
         self.assertIsNone(control("GET", "held?0.2"))
 
 
+    def test_whoever_watches_sees_every_moment_and_nothing_goes_on_meanwhile(self):
+        control("POST", "watch")
+        makers = [threading.Thread(target=call, args=["CreateVpc"], kwargs={"CidrBlock": f"10.{one}.0.0/16"}) for one in (1, 2)]
+        for maker in makers:
+            maker.start()
+        seen, there = [], []
+        for _ in range(6):
+            stood = control("GET", "held?20")
+            time.sleep(0.05)
+            self.assertEqual(stood, control("GET", "held?20"))
+            seen.append((stood["nth"], stood["moment"]))
+            there.append(json.dumps(control("GET", "account")).count('"10.'))
+            control("POST", "on")
+        for maker in makers:
+            maker.join()
+        self.assertIsNone(control("GET", "held?0.2"))
+        self.assertEqual(sorted(seen), [(one, moment) for one in (1, 2) for moment in ("answer", "before", "effect")])
+        self.assertEqual(there, sorted(there))
+        self.assertEqual(there[0], 0)
+        control("POST", "release")
+        made("CreateVpc", "vpc", CidrBlock="10.3.0.0/16")
+
+
 class Account(GateTest):
     """What there is."""
+
+    def test_it_can_be_again_what_it_was(self):
+        self.everything()
+        token = {"ClientToken": "again"}
+        first = re.search(r"i-[0-9a-f]{17}", self.run_one(**token)[1]).group()
+        before, copy = control("GET", "account"), control("POST", "copy")
+        self.assertEqual(copy, control("POST", "copy"))
+        for _ in range(2):
+            self.instance(KeyName="k")
+            call("DeleteVolume", VolumeId=made("CreateVolume", "vol", Size=1, AvailabilityZone="eu-central-1a"))
+            call("TerminateInstances", InstanceId_1=first)
+            self.assertNotEqual(before, control("GET", "account"))
+            control("POST", "restore", {"state": copy})
+            self.assertEqual(before, control("GET", "account"))
+            self.assertIn(first, self.run_one(**token)[1])
+            self.assertEqual(before, control("GET", "account"))
 
     def everything(self):
         """A bit of each kind."""

@@ -6,11 +6,11 @@ use castrum_provider_sim::{Component, Lane, Latencies, Limit, Range, Settings};
 
 /// The limits of the EC2 API for one account in one region.
 ///
-/// From "Request throttling for the Amazon EC2 API", <https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html>:
-/// each call has a bucket of its own; those that change nothing have one of 100 and 20 a second (`DescribeHosts` is the
-/// example there). The others are assumed until they are read from an account: 50 and 5 for calls that change something,
-/// 5 and 2 for `RunInstances`, 100 and 5 for `TerminateInstances`. `RunInstances` also has a bucket of 1,000 machines and 2
-/// a second; with one machine a call, that is the wider of the two.
+/// From the tables of "Request throttling for the Amazon EC2 API",
+/// <https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html>: each call has a bucket of its own. Those that
+/// only look, by filters or pages, have one of 100 tokens and 20 more a second; those that change something 50 and 5,
+/// `RunInstances` 5 and 2, `TerminateInstances` 100 and 5. `RunInstances` also takes a token for each machine from a bucket of
+/// 1,000 and 2 a second; with one machine a call, that is the wider of the two.
 pub fn ec2() -> BTreeMap<Lane, Limit> {
     let limit = |capacity, refill_per_second| Limit { capacity, refill_per_second };
     BTreeMap::from([

@@ -6,7 +6,7 @@ mod foreign;
 mod peer;
 mod twin;
 
-pub use cluster::{Camp, provider, settings, wrapped};
+pub use cluster::{Camp, Left, provider, settings, wrapped};
 pub use foreign::plant;
-pub use peer::{ApiCall, Peer, Stop};
-pub use twin::Twin;
+pub use peer::{ApiCall, Peer, Stood, Stop};
+pub use twin::{Pairs, Twin};

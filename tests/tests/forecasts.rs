@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use castrum_blueprints::names::{NodeName, Role, Timestamp};
-use castrum_blueprints::observed::Observed;
+use castrum_blueprints::observed::{Failed, Observed};
 use castrum_blueprints::plan::{Action, Plan, Planner, Progress, forecast, plan};
 use castrum_blueprints::resource::PowerState;
 use castrum_blueprints::stack::Stack;
@@ -177,7 +177,8 @@ fn harmed(mut sketch: Sketch, harms: Vec<Harm>) -> Sketch {
             Harm::Failed(n, hopeless) => {
                 let step = format!("ensure here/machine/{}", at(n));
                 let retry = (!hopeless).then(|| sketch.now.plus(1_000));
-                sketch.observed.failed(&step, "it failed".to_owned(), retry, sketch.now);
+                let failed = Failed { message: "it failed".to_owned(), at: None, retry_at: retry };
+                sketch.observed.failed(&step, failed, sketch.now);
             }
             Harm::Setting => {
                 let founders = sketch.desired.founders.clone();

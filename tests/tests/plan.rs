@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use castrum_blueprints::names::Timestamp;
+use castrum_blueprints::observed::Failed;
 use castrum_blueprints::plan::{Action, Area, Progress, plan};
 use castrum_blueprints::resource::{Blind, PowerState};
 use castrum_blueprints::status::Phase;
@@ -261,7 +262,8 @@ fn a_step_that_failed_waits_for_its_turn_and_is_given_up_when_that_is_no_use() {
     let mut sketch = Sketch::empty(&small(1));
     let step = "ensure here/network/nodes";
     let later = sketch.now.plus(500);
-    sketch.observed.failed(step, "busy".to_owned(), Some(later), sketch.now);
+    let busy = Failed { message: "busy".to_owned(), at: None, retry_at: Some(later) };
+    sketch.observed.failed(step, busy, sketch.now);
     let waiting = sketch.plan();
     assert_eq!((waiting.steps.len(), waiting.wake_at), (0, Some(later)));
     sketch.now = later;
@@ -269,7 +271,8 @@ fn a_step_that_failed_waits_for_its_turn_and_is_given_up_when_that_is_no_use() {
     sketch.now = later.plus(3_600_000);
     assert_eq!(sketch.plan().debt[0].reason, "ensure here/network/nodes: busy (tried 1 times)");
     sketch.now = later;
-    sketch.observed.failed(step, "not allowed".to_owned(), None, sketch.now);
+    let denied = Failed { message: "not allowed".to_owned(), ..Failed::default() };
+    sketch.observed.failed(step, denied, sketch.now);
     let given_up = sketch.plan();
     assert_eq!((given_up.steps.len(), given_up.debt.len()), (0, 1));
     sketch.observed.succeeded(step);

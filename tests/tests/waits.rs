@@ -1,6 +1,7 @@
 //! Waits: each says as data what it waits for, and what is known of when that will be looked at, given up, or opened.
 
 use castrum_blueprints::names::Timestamp;
+use castrum_blueprints::observed::Failed;
 use castrum_blueprints::plan::{Blocked, Gate, Outlook, Waiting};
 use castrum_blueprints::resource::{Blind, PowerState};
 use castrum_blueprints::status::{CheckResult, Phase, Verdict};
@@ -24,9 +25,11 @@ fn every_wait_says_its_gate() {
     let network = Gate::Resource { path: "here/network/nodes".parse().expect("a path") };
     assert_eq!(sketch.gate("here/machine/masters-1"), Some(network));
     let later = sketch.now.plus(500);
-    sketch.observed.failed("ensure here/network/nodes", "busy".to_owned(), Some(later), sketch.now);
+    let busy = Failed { message: "busy".to_owned(), at: None, retry_at: Some(later) };
+    sketch.observed.failed("ensure here/network/nodes", busy, sketch.now);
     assert_eq!(sketch.gate("ensure here/network/nodes"), Some(Gate::NextTry { at: later }));
-    sketch.observed.failed("ensure here/network/nodes", "no".to_owned(), None, sketch.now);
+    let denied = Failed { message: "no".to_owned(), ..Failed::default() };
+    sketch.observed.failed("ensure here/network/nodes", denied, sketch.now);
     assert_eq!(sketch.gate("ensure here/network/nodes"), Some(Gate::Somebody));
 
     let mut sketch = Sketch::whole(&small(1));

@@ -14,7 +14,7 @@ use std::pin::pin;
 
 use castrum_blueprints::event::What;
 use castrum_blueprints::names::{ResourcePath, Timestamp};
-use castrum_blueprints::observed::Observed;
+use castrum_blueprints::observed::{Failed, Observed};
 use castrum_blueprints::plan::{Plan, Progress, plan_destroy};
 use futures_util::StreamExt as _;
 
@@ -89,9 +89,9 @@ impl Engine {
             if !observed.resources.contains_key(path) {
                 continue;
             }
-            let again = (now.since(*since) < patience).then(|| now.plus(ASK_AGAIN_MS));
+            let retry_at = (now.since(*since) < patience).then(|| now.plus(ASK_AGAIN_MS));
             let message = "the place says that it was removed, and still shows it".to_owned();
-            observed.failed(&format!("remove {path}"), message, again, now);
+            observed.failed(&format!("remove {path}"), Failed { message, at: None, retry_at }, now);
         }
     }
 }

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use castrum_blueprints::desired::{Desired, DesiredNode};
 use castrum_blueprints::event::What;
 use castrum_blueprints::names::{ComponentName, NodeName, Role, Timestamp};
-use castrum_blueprints::observed::Observed;
+use castrum_blueprints::observed::{Failed as StepFailed, Observed};
 use castrum_blueprints::plan::{Action, Debt, Plan, Planner, Progress, Step, Waiting};
 use castrum_blueprints::render::RenderError;
 use castrum_blueprints::wire::Published;
@@ -383,10 +383,11 @@ impl<'e> Run<'e> {
 
     fn failed(&self, id: String, failed: &Failed, observed: &mut Observed, now: Timestamp) {
         let Failed { failure, late } = failed;
-        let attempts = observed.failures.get(&id).map_or(0, |known| known.attempts);
-        let retry_at = retry::retry_at(failure, attempts, now).filter(|_| !late);
-        observed.failed(&id, failure.message.clone(), retry_at, now);
+        let times = observed.failed_at(&id, failure.at.as_deref());
+        let retry_at = retry::retry_at(failure, times, now).filter(|_| !late);
         let (message, hint) = (failure.message.clone(), failure.hint.clone());
+        let at = failure.at.clone();
+        observed.failed(&id, StepFailed { message: message.clone(), at, retry_at }, now);
         self.engine.events.say(What::StepFailed { id, message, hint, retry_at });
     }
 }

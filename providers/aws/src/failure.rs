@@ -104,17 +104,33 @@ const TABLE: &[(&str, FailureClass, Option<&str>)] = &[
     ("Unknown*", Invalid, None),
 ];
 
-/// How long to wait after a throttled call: the time in which its bucket of tokens gets one more.
+/// How long to wait after a throttled call: the time in which its bucket of tokens gets one more, in milliseconds. From
+/// "Request throttling for the Amazon EC2 API" (docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html) and the page
+/// of the same name for load balancers, whose actions share a further bucket that gets ten a second.
 const REFILL: &[(&str, u64)] = &[
     ("DescribeInstances", 100),
     ("DescribeNetworkInterfaces", 100),
     ("DescribeSecurityGroups", 100),
     ("DescribeVolumes", 100),
+    ("DescribeTags", 100),
+    ("DescribeL*", 100),
+    ("DescribeTarget*", 100),
     ("Describe*", 50),
     ("RunInstances", 500),
     ("StartInstances", 500),
-    ("StopInstances", 500),
-    ("ImportKeyPair", 350),
+    ("CreateNatGateway", 1000),
+    ("DeleteNatGateway", 1000),
+    ("CreateTags", 100),
+    ("DeleteTags", 100),
+    ("CreateLoadBalancer", 5000),
+    ("SetSubnets", 5000),
+    ("RegisterTargets", 250),
+    ("DeregisterTargets", 250),
+    ("*Listener*", 334),
+    ("*LoadBalancer*", 334),
+    ("*TargetGroup*", 334),
+    ("AddTags", 334),
+    ("RemoveTags", 334),
     ("*", 200),
 ];
 
@@ -200,22 +216,20 @@ where
 {
     move |error| {
         let status = error.raw_response().map_or(0, AsStatus::status);
-        match &error {
+        let (code, mut failure) = match &error {
             SdkError::ServiceError(service) => {
                 let meta = service.err();
-                let failure = refused(operation, meta.code(), meta.message(), status);
-                Fault { code: meta.code().map(str::to_owned), failure }
+                (meta.code().map(str::to_owned), refused(operation, meta.code(), meta.message(), status))
             }
             // An answer that cannot be read, from something in between or a service in trouble.
             SdkError::ResponseError(_) => {
-                let failure = Failure::new(
-                    Transient,
-                    format!("{operation} got an answer that cannot be read ({status})"),
-                );
-                Fault { code: None, failure }
+                let text = format!("{operation} got an answer that cannot be read ({status})");
+                (None, Failure::new(Transient, text))
             }
-            _ => Fault { code: None, failure: unanswered(operation, &error) },
-        }
+            _ => (None, unanswered(operation, &error)),
+        };
+        failure.at = Some(operation.to_owned());
+        Fault { code, failure }
     }
 }
 
@@ -297,8 +311,8 @@ mod tests {
         }
         let wait = |operation| refused(operation, Some("RequestLimitExceeded"), None, 503).retry_after_ms;
         assert_eq!(
-            [wait("DescribeVpcs"), wait("RunInstances"), wait("CreateVpc")],
-            [Some(50), Some(500), Some(200)]
+            [wait("DescribeVpcs"), wait("RunInstances"), wait("CreateVpc"), wait("CreateNatGateway")],
+            [Some(50), Some(500), Some(200), Some(1000)]
         );
         assert_eq!(refused("CreateVpc", Some("InternalError"), None, 500).retry_after_ms, None);
     }

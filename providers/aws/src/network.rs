@@ -99,10 +99,11 @@ pub(crate) async fn ensure(
     let gateway = ensure_gateway(place, wanted, &vpc.id, &mut touched).await?;
     let table = ensure_table(place, wanted, &vpc.id, &mut touched).await?;
     touched |= ensure_route(place, &table, &gateway.id).await?;
+    // The VPC comes last: by its tag the whole network counts as what it shall be, and nobody would come back for the rest.
     for (id, label, part) in [
-        (&vpc.id, &vpc.label, VPC),
         (&gateway.id, &gateway.label, GATEWAY),
         (&table.id, &table.label, PUBLIC),
+        (&vpc.id, &vpc.label, VPC),
     ] {
         touched |= place.retag(id, label, &place.tags(wanted, part)).await?;
     }

@@ -46,12 +46,15 @@ pub struct Failure {
     /// How long the place asks us to wait, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
+    /// The call that failed, in the place's own word, where a verb makes several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
 }
 
 impl Failure {
     /// A failure of `class`.
     pub fn new(class: FailureClass, message: impl Into<String>) -> Self {
-        Self { class, message: message.into(), hint: None, retry_after_ms: None }
+        Self { class, message: message.into(), hint: None, retry_after_ms: None, at: None }
     }
 
     /// The same failure with its remedy.

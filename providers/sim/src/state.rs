@@ -20,7 +20,7 @@ use crate::place::Place;
 use crate::settings::Settings;
 
 /// Everything there is.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct State {
     pub(crate) cluster: ClusterId,
     /// Until when everything has happened.
@@ -45,7 +45,7 @@ pub(crate) struct State {
 }
 
 /// The rules of one site.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Rules {
     pub(crate) settings: Arc<Settings>,
     pub(crate) dice: Dice,
@@ -70,7 +70,7 @@ pub(crate) struct Held {
 }
 
 /// What nodes see of each other.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Around {
     /// The masters whose agents work, with the blobs that each serves.
     pub(crate) masters: BTreeMap<NodeName, BTreeSet<Digest>>,
@@ -108,13 +108,13 @@ impl Around {
 }
 
 /// What happens when.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Agenda {
     entries: BTreeMap<(Timestamp, u64), Due>,
     count: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Due {
     node: NodeName,
     life: u64,

@@ -39,6 +39,16 @@ impl World {
         Arc::new(Self { state, keeper: Mutex::new(None), clock, changed, wakes: AtomicBool::new(false) })
     }
 
+    /// Another world that is as this one is now, down to what is under way; no installer is there yet, and no file.
+    pub fn copy(&self) -> Arc<Self> {
+        let mut state = self.look(|state| state.clone());
+        state.attached = 0;
+        let clock = SimClock::default();
+        clock.go_on_from(state.time);
+        let (keeper, wakes) = (Mutex::new(None), AtomicBool::new(false));
+        Arc::new(Self { state: Mutex::new(state), keeper, clock, changed: Notify::new(), wakes })
+    }
+
     /// Keeps the world in a file, from which it goes on if it is there.
     pub(crate) fn keep_in(&self, path: PathBuf) -> Result<(), WorldError> {
         let mut keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);

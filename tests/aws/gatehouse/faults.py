@@ -11,44 +11,98 @@ import time
 
 from .query import failed
 
-# Request rates of "Request throttling for the Amazon EC2 API" (ec2/latest/devguide/ec2-api-throttling.html): tokens in a
-# full bucket, and tokens a second. The first name that fits counts; each action has a bucket of its own.
-BUCKETS = [
+# "Request throttling for the Amazon EC2 API" (docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html), its tables
+# of request tokens and of resource tokens: how many a full bucket holds, and how many come each second. The first name that
+# fits counts; each action has a bucket of its own.
+REQUESTS = [
     ("RunInstances", 5, 2),
-    ("TerminateInstances", 100, 5),
     ("StartInstances", 5, 2),
-    ("StopInstances", 5, 2),
-    ("AuthorizeSecurityGroupIngress", 50, 5),
-    ("CreateSecurityGroup", 50, 5),
-    ("AssociateAddress", 20, 5),
-    ("DisassociateAddress", 20, 5),
-    ("CreateKeyPair", 12, 3),
-    ("ImportKeyPair", 12, 3),
-    ("DescribeInstances", 50, 10),
-    ("DescribeNetworkInterfaces", 50, 10),
-    ("DescribeSecurityGroups", 50, 10),
-    ("DescribeVolumes", 50, 10),
-    ("DescribeSnapshots", 50, 10),
-    ("DescribeSpotInstanceRequests", 50, 10),
+    ("TerminateInstances", 100, 5),
+    ("CreateNatGateway", 10, 1),
+    ("DeleteNatGateway", 10, 1),
+    ("CreateTags", 100, 10),
+    ("DeleteTags", 100, 10),
+    ("CreateVolume", 100, 5),
+    ("DeleteVolume", 100, 5),
+    ("CreateNetworkInterface", 100, 5),
+    ("DeleteNetworkInterface", 100, 5),
+    ("ModifyNetworkInterfaceAttribute", 100, 5),
+    ("ModifyInstanceMetadataOptions", 100, 5),
+    ("AssociateIamInstanceProfile", 100, 5),
+    ("DisassociateIamInstanceProfile", 100, 5),
     ("Describe*", 100, 20),
     ("Get*", 100, 20),
     ("*", 50, 5),
 ]
+# Looks that take from a smaller bucket where they have neither a filter nor pages.
+WHOLE = {
+    "DescribeInstances",
+    "DescribeInstanceStatus",
+    "DescribeNetworkInterfaces",
+    "DescribeSecurityGroups",
+    "DescribeSnapshots",
+    "DescribeSpotInstanceRequests",
+    "DescribeVolumes",
+}
+WHOLE_LOOKS = (50, 10)
+# One token for each instance that a call is about, beside the one for the call.
+INSTANCES = {
+    "RunInstances": (1000, 2),
+    "TerminateInstances": (1000, 20),
+    "StartInstances": (1000, 2),
+    "StopInstances": (1000, 20),
+}
+# "Request throttling for the Elastic Load Balancing API" (docs.aws.amazon.com/elasticloadbalancing/latest/userguide/
+# load-balancer-api-throttling.html), version 2; one more bucket is shared by all its actions.
+BALANCERS = [
+    ("CreateLoadBalancer", 10, 0.2),
+    ("SetSubnets", 10, 0.2),
+    ("RegisterTargets", 20, 4),
+    ("DeregisterTargets", 20, 4),
+    ("Describe*", 40, 10),
+    ("*", 20, 3),
+]
+ALL_BALANCERS = (40, 10)
+
+
+def buckets(call):
+    """What a call takes: from which bucket, of what size and rate, how many tokens."""
+    if call.service == "elasticloadbalancing":
+        return [(call.action, *named(BALANCERS, call.action), 1), ("balancers", *ALL_BALANCERS, 1)]
+    if call.service != "ec2":
+        return []
+    narrowed = any(key.startswith("Filter.") or key in ("MaxResults", "NextToken") for key in call.params)
+    if call.action in WHOLE and not narrowed:
+        return [(f"{call.action}, whole", *WHOLE_LOOKS, 1)]
+    taken = [(call.action, *named(REQUESTS, call.action), 1)]
+    if call.action in INSTANCES:
+        count = int(call.params.get("MaxCount", 0)) or len(call.many("InstanceId"))
+        taken.append((f"{call.action}, instances", *INSTANCES[call.action], count))
+    return taken
+
+
+def named(table, action):
+    """The bucket of the first name that fits."""
+    return next((size, rate) for name, size, rate in table if fnmatch.fnmatch(action, name))
 
 
 class Buckets:
-    """A bucket of tokens for each action."""
+    """Buckets of tokens."""
 
     def __init__(self):
         self.levels = {}
 
-    def take(self, action, now):
-        """Takes one token, if there is one."""
-        size, rate = next((size, rate) for name, size, rate in BUCKETS if fnmatch.fnmatch(action, name))
-        level, since = self.levels.get(action, (size, now))
-        level = min(size, level + (now - since) * rate)
-        self.levels[action] = (level - 1 if level >= 1 else level, now)
-        return level >= 1
+    def take(self, call, now):
+        """Takes what a call needs, if all of it is there."""
+        wanted = buckets(call)
+        for name, size, rate, _ in wanted:
+            level, since = self.levels.get(name, (size, now))
+            self.levels[name] = (min(size, level + (now - since) * rate), now)
+        there = all(self.levels[name][0] >= count for name, _, _, count in wanted)
+        if there:
+            for name, _, _, count in wanted:
+                self.levels[name] = (self.levels[name][0] - count, now)
+        return there
 
 
 class Faults:
@@ -94,8 +148,10 @@ class Faults:
         if forbidden:
             code = "UnauthorizedOperation" if call.service == "ec2" else "AccessDenied"
             return failed(call, code, "You are not authorized to perform this operation.", 403)
-        if self.limited and call.service == "ec2" and not self.buckets.take(call.action, now):
-            return failed(call, "RequestLimitExceeded", "Request limit exceeded.", 503)
+        if self.limited and not self.buckets.take(call, now):
+            if call.service == "ec2":
+                return failed(call, "RequestLimitExceeded", "Request limit exceeded.", 503)
+            return failed(call, "Throttling", "Rate exceeded", 400)
         return None
 
 

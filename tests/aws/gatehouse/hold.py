@@ -5,6 +5,8 @@
     answer   its answer was sent
 
 From then on no other call has an effect, until what is held is released: dropped, with its connection.
+
+Whoever only watches lets time stand still at every moment of every call, and go on from each.
 """
 
 import fnmatch
@@ -19,12 +21,36 @@ class Hold:
     def __init__(self):
         self.changed = threading.Condition()
         self.armed, self.stopped, self.era, self.passed, self.told = None, None, 0, 0, False
+        self.watched = False
 
     def arm(self, point):
         """Stops at the `nth` call that matches `action`, at `moment`."""
         assert point["moment"] in MOMENTS, point
         with self.changed:
             self.armed, self.stopped, self.passed, self.told = point, None, 0, False
+
+    def watch(self):
+        """Stops at every moment of every call from now on, one after the other."""
+        with self.changed:
+            self.armed, self.stopped, self.passed, self.told, self.watched = None, None, 0, False, True
+
+    def passes(self, entry, moment):
+        """A watched call comes to a moment; false if nobody watches any more and it is dropped."""
+        with self.changed:
+            era = self.era
+            self.changed.wait_for(lambda: not self.stopped or self.era != era)
+            if self.era != era:
+                return False
+            mine = self.stopped = {"action": entry["action"], "nth": entry["nth"], "moment": moment}
+            self.tell()
+            self.changed.wait_for(lambda: self.stopped is not mine or self.era != era)
+            return self.era == era
+
+    def go_on(self):
+        """Time goes on to the next moment."""
+        with self.changed:
+            self.stopped, self.told = None, False
+            self.changed.notify_all()
 
     def arrives(self, call):
         """A call comes: `dropped` if it is too late or is the point, else the moment at which it will be."""
@@ -80,6 +106,6 @@ class Hold:
         """Everything goes on; what was held is dropped."""
         with self.changed:
             self.armed = self.stopped = None
-            self.told = False
+            self.told = self.watched = False
             self.era += 1
             self.changed.notify_all()

@@ -12,6 +12,7 @@ use castrum::engine::{Engine, Outcome, ProjectPort, Sites};
 use castrum::events::Events;
 use castrum_blueprints::blueprint::{Blueprint, Disk, Size};
 use castrum_blueprints::desired::{Desired, resolve};
+use castrum_blueprints::lock::Lock;
 use castrum_blueprints::names::{ClusterId, Role};
 use castrum_blueprints::plan::{Progress, plan};
 use castrum_provider::{Deadlines, Executable, Failure, Hello, ProcessProvider, Provider};
@@ -20,7 +21,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::peer::{Peer, REGION, target};
-use super::twin::Twin;
+use super::twin::{Pairs, Twin};
 use crate::cluster::{Cluster, site};
 use crate::rig::{Heard, MemoryProject};
 
@@ -114,6 +115,21 @@ pub struct Camp {
     _folder: TempDir,
 }
 
+/// Everything that is left when installer and provider are killed at a moment: the account, the lock file, and the nodes.
+pub struct Left {
+    account: u64,
+    lock: Lock,
+    world: Arc<World>,
+    pairs: Pairs,
+}
+
+impl Left {
+    /// What tells it from another moment, leaving out times.
+    pub fn fingerprint(&self) -> (u64, String) {
+        (self.account, format!("{:?} {:?} {:?}", self.lock, self.world.portrait(), self.pairs.1))
+    }
+}
+
 impl Camp {
     /// A cluster of which nothing exists, in the account of a peer.
     pub async fn new(peer: Peer, mut cluster: Cluster) -> Self {
@@ -139,6 +155,21 @@ impl Camp {
         let cloud = provider(&self.program, &self.cluster.lock.cluster, settings).await;
         self.cloud = Arc::new(cloud.expect("the provider starts"));
         self.twin = Arc::new(self.twin.with(Arc::clone(&self.cloud)));
+    }
+
+    /// What there would be if everybody were killed now.
+    pub async fn left(&self) -> Left {
+        let (lock, world, pairs) = (self.project.lock(), self.world.copy(), self.twin.pairs());
+        Left { account: self.peer.copy().await, lock, world, pairs }
+    }
+
+    /// Everybody was killed then; another process of the provider goes on with what was left.
+    pub async fn back_to(&mut self, left: &Left) {
+        self.peer.restore(left.account).await;
+        self.world = left.world.copy();
+        self.project = Arc::new(MemoryProject::new(left.lock.clone()));
+        self.restart().await;
+        self.twin = Arc::new(Twin::of(Arc::clone(&self.cloud), &self.world, left.pairs.clone()));
     }
 
     /// Declares another cluster: the same one, larger, smaller or other.

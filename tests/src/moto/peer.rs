@@ -48,6 +48,17 @@ impl ApiCall {
     }
 }
 
+/// A moment of a call at which the peer let time stand still.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Stood {
+    /// The call's number.
+    pub nth: usize,
+    /// What was asked.
+    pub action: String,
+    /// `before`, `effect` or `answer`.
+    pub moment: String,
+}
+
 /// A point at which the peer lets time stand still.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Stop {
@@ -179,6 +190,32 @@ impl Peer {
     /// Time goes on; the call that was held has no answer.
     pub async fn go_on(&self) {
         self.control("POST", "release", &Value::Null).await;
+    }
+
+    /// Lets time stand still at every moment of every call from now on, until [`Self::go_on`].
+    pub async fn watch(&self) {
+        self.control("POST", "watch", &Value::Null).await;
+    }
+
+    /// The moment at which time stands still now; `None` if it does not within so many seconds.
+    pub async fn stands(&self, seconds: u64) -> Option<Stood> {
+        let held = self.control("GET", &format!("held?{seconds}"), &Value::Null).await;
+        serde_json::from_value(held).expect("a moment, or none")
+    }
+
+    /// Time goes on to the next moment.
+    pub async fn next(&self) {
+        self.control("POST", "on", &Value::Null).await;
+    }
+
+    /// Keeps a copy of the account, with what the services remember, and tells its number: the same for the same state.
+    pub async fn copy(&self) -> u64 {
+        self.control("POST", "copy", &Value::Null).await.as_u64().expect("a number")
+    }
+
+    /// The account is again what it was when a copy was kept.
+    pub async fn restore(&self, copy: u64) {
+        self.control("POST", "restore", &json!({ "state": copy })).await;
     }
 
     /// Everything that the account holds, as the service shows it.

@@ -32,6 +32,9 @@ pub struct Twin {
     paired: Mutex<BTreeMap<ResourcePath, String>>,
 }
 
+/// What each machine was asked for with, and the instance that its node stands for.
+pub type Pairs = (BTreeMap<ResourcePath, Wanted>, BTreeMap<ResourcePath, String>);
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -47,10 +50,18 @@ impl Twin {
     /// The same for another process of the provider: the nodes are the same.
     #[must_use]
     pub fn with(&self, cloud: Arc<ProcessProvider>) -> Self {
-        let sim = Sim::with(&self.world, site(), Settings::instant()).expect("a world without a file");
-        let (wanted, paired) = (lock(&self.wanted).clone(), lock(&self.paired).clone());
+        Self::of(cloud, &self.world, self.pairs())
+    }
+
+    /// The twin of a place of which this is known.
+    pub fn of(cloud: Arc<ProcessProvider>, world: &Arc<World>, (wanted, paired): Pairs) -> Self {
         let (wanted, paired) = (Mutex::new(wanted), Mutex::new(paired));
-        Self { cloud, world: Arc::clone(&self.world), sim, wanted, paired }
+        Self { wanted, paired, ..Self::new(cloud, world) }
+    }
+
+    /// What is known of machines now.
+    pub fn pairs(&self) -> Pairs {
+        (lock(&self.wanted).clone(), lock(&self.paired).clone())
     }
 
     /// Lets the node of a machine be what the machine is.

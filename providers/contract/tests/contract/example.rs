@@ -46,6 +46,15 @@ impl Candidate for Example {
     }
 }
 
+#[test]
+fn the_example_is_short() {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/provider.py");
+    let text = std::fs::read_to_string(script).expect("the example");
+    let is_code = |line: &&str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
+    assert!(text.lines().filter(is_code).count() <= 50, "the README says that it has 50 lines");
+    assert!(text.lines().all(|line| line.chars().count() <= 120), "and they are lines");
+}
+
 #[tokio::test]
 async fn the_example_passes_the_suite() {
     let (example, ground) = (Example::new(), Ground { patience: Duration::from_mins(1), ..ground() });
@@ -55,5 +64,5 @@ async fn the_example_passes_the_suite() {
     let missed: Vec<_> = outcomes.iter().filter(|outcome| outcome.verdict != Verdict::Ok).collect();
     assert!(missed.is_empty(), "{missed:#?}");
     let left = std::fs::read_to_string(example.folder.path().join("state.json")).expect("the state");
-    assert_eq!(left, r#"{"070707070707": {}, "080808080808": {}}"#);
+    assert_eq!(left, r#"{"070707070707": {"here": {}}, "080808080808": {"here": {}}}"#);
 }
