@@ -110,6 +110,7 @@ impl Engine {
     pub async fn hear(&self, observed: &mut Observed, until: Timestamp) {
         let mut heard: BTreeSet<NodeName> = observed.nodes.keys().cloned().collect();
         let news = tokio::select! {
+            biased;
             news = self.fleet.news() => news,
             () = self.clock.sleep_until(until) => return,
         };
@@ -325,11 +326,13 @@ impl<'e> Run<'e> {
         {
             let mut sleep = pin!(engine.clock.sleep_until(wake));
             let mut news = pin!(engine.fleet.news());
+            // In this order and not by lot, so that a seed is enough to play a simulated run again.
             tokio::select! {
+                biased;
+                () = engine.cancel.wait(), if !engine.cancel.is_set() => engine.events.say(What::Interrupted),
                 Some(ended) = self.jobs.next(), if !self.jobs.is_empty() => effects = self.take(ended, observed),
                 items = &mut news => self.learn(items, observed),
                 () = &mut sleep => {}
-                () = engine.cancel.wait(), if !engine.cancel.is_set() => engine.events.say(What::Interrupted),
             }
         }
         engine.clock.sleep_until(engine.clock.now().plus(GATHER_MS)).await;
