@@ -3,7 +3,7 @@
 //! It is made from a [`Document`](crate::document) by `check` and never changed afterwards. What is still open here
 //! (ids, versions, digests) is closed by `resolve`, which makes a [`Desired`](crate::desired::Desired).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,9 @@ pub struct Blueprint {
     pub groups: BTreeMap<GroupName, Group>,
     /// The platform stack and its settings.
     pub stack: StackChoice,
+    /// Checks beside those of the stack, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub checks: BTreeMap<String, OwnCheck>,
     /// How much may be disturbed or waited for.
     pub limits: Limits,
     /// Who else may log in to the nodes.
@@ -129,6 +132,21 @@ pub struct ExistingMachine {
     pub key: Option<String>,
     /// The host's public key line (`ssh-ed25519 AAAA...`); `None`: it must be in `known_hosts`.
     pub host_key: Option<String>,
+}
+
+/// A check of the blueprint's own: a script that nodes run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnCheck {
+    /// What holds when it is ok.
+    pub description: String,
+    /// The path of the script, below the blueprint's folder.
+    pub run: String,
+    /// Whose nodes run it.
+    pub roles: BTreeSet<Role>,
+    /// Seconds between two runs once it is ok.
+    pub every_seconds: u32,
+    /// Seconds after which a run counts as failed.
+    pub timeout_seconds: u32,
 }
 
 /// Which stack, and its settings.

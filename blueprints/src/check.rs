@@ -5,6 +5,7 @@
 
 mod groups;
 mod machines;
+mod own;
 mod state;
 
 use std::collections::BTreeMap;
@@ -37,6 +38,7 @@ pub fn check(document: &Document) -> Result<Checked, Findings> {
         check.sites();
         check.masters();
         check.nodes();
+        check.own_checks();
         check.limits();
         check.access();
         check.state();
@@ -260,6 +262,11 @@ fn blueprint(written: &Written) -> Option<Blueprint> {
         sites: written.sites.iter().map(site).collect::<Option<_>>()?,
         groups: written.groups.iter().map(group).collect::<Option<_>>()?,
         stack: written.stack.clone(),
+        checks: written
+            .checks
+            .iter()
+            .map(|(name, check)| Some((name.clone(), check.clone()?)))
+            .collect::<Option<_>>()?,
         limits: written.limits,
         access: written.access.clone(),
         state: match &written.state {

@@ -205,6 +205,12 @@ impl Renderer {
         self.components[name].needs_nodes
     }
 
+    /// How many seconds lie between two runs of each check of `name` that is ok.
+    pub fn check_intervals(&self, name: &ComponentName) -> BTreeMap<&str, u32> {
+        let checks = self.components.get(name).into_iter().flat_map(|c| &c.component.checks);
+        checks.map(|check| (check.name.as_str(), check.every)).collect()
+    }
+
     /// Every component, in order of name.
     pub fn names(&self) -> impl Iterator<Item = &ComponentName> {
         self.components.keys()

@@ -3,6 +3,8 @@
 //! From this one description are computed the boot waves, firewall rules, port preflight, checks and documentation. A
 //! [`StackFiles`] is the text of the folder; [`Stack::read`] checks all of it and returns every finding at once.
 
+mod own;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
@@ -11,6 +13,7 @@ use serde_json::Value;
 use crate::blueprint::{Port, Protocol};
 use crate::manifest::{Assertion, Call};
 use crate::names::{ComponentName, Digest, Role};
+pub use own::{own_check_file, own_check_name};
 
 /// The files of a stack's folder: relative path to text. `stack.yaml` is one of them.
 pub type StackFiles = BTreeMap<String, String>;

@@ -210,6 +210,26 @@ fn a_simulated_cluster_is_made_applied_again_and_destroyed() {
 }
 
 #[test]
+fn scripts_of_own_checks_are_part_of_what_is_planned() {
+    let folder = folder(&format!("{SMALL}checks: {{ own: {{ description: It holds., run: own.sh }} }}\n"));
+    let script = |text: &str| std::fs::write(folder.path().join("own.sh"), text).expect("a script");
+    let plan = || castrum(folder.path(), &["plan", "--detailed-exitcode"]);
+    let missing = plan();
+    assert_eq!(code(&missing), 10);
+    assert!(text(&missing.stderr).contains("cannot read the script `own.sh`"), "{}", text(&missing.stderr));
+    script("echo no interpreter\n");
+    assert!(text(&plan().stderr).contains("`own.sh` does not begin with `#!`"));
+    script("#!/bin/sh\nexit 0\n");
+    assert_eq!(code(&castrum(folder.path(), &["apply", "--yes"])), 0);
+    assert_eq!(code(&plan()), 0);
+    script("#!/bin/sh\nexit 1\n");
+    assert_eq!(code(&plan()), 2, "another script is another check");
+    std::fs::remove_file(folder.path().join("own.sh")).expect("removed");
+    std::os::unix::fs::symlink("/etc/hostname", folder.path().join("own.sh")).expect("a link");
+    assert!(text(&plan().stderr).contains("leads out of the blueprint's folder"));
+}
+
+#[test]
 fn a_simulated_cluster_is_found_again_and_gets_a_keyring() {
     let world = tempfile::tempdir().expect("a folder");
     let kept = format!("provider: sim, settings: {{ state: {} }}", world.path().join("world.json").display());

@@ -15,7 +15,9 @@ const REFUSED: i32 = 24;
 
 #[test]
 fn one_blueprint_becomes_a_cluster_that_works_survives_and_goes_without_trace() {
-    let world = World::new("full", LARGE, "");
+    let world = World::new("full", LARGE, OWN_CHECK);
+    std::fs::create_dir(world.dir().join("checks")).expect("a folder");
+    std::fs::write(world.dir().join("checks/own.sh"), OWN_SCRIPT).expect("a script");
     let argv = Argv::watch();
     let made = world.start(&["-vv", "apply", "--yes"]).wait(crate::world::APPLY);
     let argv = argv.seen();
@@ -29,6 +31,7 @@ fn one_blueprint_becomes_a_cluster_that_works_survives_and_goes_without_trace() 
     agents_are_small(&world);
     Canary::of(&world).stays_hidden(&world, &made, &argv);
     a_second_apply_changes_nothing(&world);
+    a_check_of_ones_own_is_a_gate(&world);
     work_is_done(&world);
     a_killed_agent_comes_back_and_nothing_restarts(&world);
     a_reboot_needs_no_installer(&world);
@@ -38,6 +41,43 @@ fn one_blueprint_becomes_a_cluster_that_works_survives_and_goes_without_trace() 
     world.destroy_well();
     let again = world.start(&["destroy", "--yes"]).wait(SETTLE);
     assert_eq!(again.code, 0, "a second destroy has failed\n{}", again.tail());
+}
+
+/// A check beside those of the stack: it does not hold while somebody says so.
+const OWN_CHECK: &str = "checks:
+  own: { description: Nobody objects., run: checks/own.sh, roles: [agent, public-agent], every: 2s, timeout: 2s }
+";
+const OWN_SCRIPT: &str = "#!/bin/sh
+[ -e /tmp/slow ] && sleep 30
+[ -e /tmp/objection ] && { echo somebody objects; exit 2; }
+echo nobody objects
+";
+
+/// The cluster's own check is run by those that it is for, and while it does not hold, or does not end, nothing counts as
+/// healthy.
+fn a_check_of_ones_own_is_a_gate(world: &World) {
+    let gate =
+        |timeout: &str| world.start(&["wait-for", "component/check-own", "--timeout", timeout]).wait(SETTLE);
+    let checks = world.start(&["get", "checks", "--output", "json"]).wait(SETTLE);
+    let runs = |node: &str| checks.stdout.contains("nobody objects") && on_node(&checks.stdout, node);
+    assert!(runs("agents-1") && runs("public-1") && !runs("masters-1"), "{}", checks.stdout);
+    for (sign, seen) in [("objection", "is critical: somebody objects"), ("slow", "is unknown")] {
+        world.on("agents-1", &format!("touch /tmp/{sign}"));
+        crate::world::until(Duration::from_secs(20), "the gate to close", || {
+            if gate("1").code == 0 { Err("it is open".to_owned()) } else { Ok(()) }
+        });
+        let waits = world.start(&["explain", "wait", "agents-1", "--output", "json"]).wait(SETTLE);
+        assert!(waits.stdout.contains(seen), "{}", waits.stdout);
+        world.on("agents-1", &format!("rm /tmp/{sign}"));
+        assert_eq!(gate("30").code, 0, "the gate does not open again");
+    }
+}
+
+/// Whether the list has the check on this node.
+fn on_node(checks: &str, node: &str) -> bool {
+    let list: serde_json::Value = serde_json::from_str(checks).expect("JSON");
+    let items = list["items"].as_array().expect("a list");
+    items.iter().any(|item| item["node"] == node && item["component"] == "check-own")
 }
 
 fn all_are_healthy(world: &World) {

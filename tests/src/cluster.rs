@@ -50,6 +50,7 @@ impl Cluster {
             sites: BTreeMap::from([(site(), sim)]),
             groups: BTreeMap::new(),
             stack: StackChoice { name: stack.name.clone(), settings: BTreeMap::new() },
+            checks: BTreeMap::new(),
             limits: Limits::default(),
             access: Access::default(),
             state: None,

@@ -3,7 +3,7 @@
 use castrum_blueprints::desired::Desired;
 use castrum_blueprints::names::{ComponentName, Digest, NodeName, ResourceKind, ResourcePath, Timestamp};
 use castrum_blueprints::observed::Observed;
-use castrum_blueprints::plan::{Action, Plan, Progress, plan};
+use castrum_blueprints::plan::{Action, Gate, Plan, Progress, plan};
 use castrum_blueprints::status::{NodeStatus, Phase};
 use castrum_provider_sim::Settings;
 
@@ -58,6 +58,11 @@ impl Sketch {
         });
         let components = published.into_iter().flat_map(|manifest| manifest.components.clone());
         components.map(|c| c.name.clone()).filter(|c| !known.contains(c)).map(|c| c.to_string()).collect()
+    }
+
+    /// The gate that `subject` stands before.
+    pub fn gate(&self, subject: &str) -> Option<Gate> {
+        self.plan().blocked.into_iter().find(|blocked| blocked.subject == subject).map(|blocked| blocked.gate)
     }
 
     /// What waits on a subject, in words; empty if nothing does.

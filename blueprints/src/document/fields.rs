@@ -47,6 +47,16 @@ pub(crate) static BLUEPRINT: Record = Record {
             example: "{ name: swarm }",
         },
         Field {
+            key: "checks",
+            shape: Shape::Map(Map { key: "NAME", form: Word::Name, value: &Shape::Record(&CHECK), least: 0 }),
+            need: Need::Default("{}"),
+            about: "Checks of your own, by name. Each is a script that every node of its roles runs again and again, once \
+                    the stack's components on it are healthy. It ends with 0 (ok), 1 (warning), 2 (critical) or 3 (unknown), \
+                    and says in its first line what it saw; anything else, and no end in time, is unknown. Only ok counts as \
+                    healthy, so a run waits for it, and no further node is changed while it is not.",
+            example: "{ scratch: { description: There is room for scratch files., run: checks/scratch.sh } }",
+        },
+        Field {
             key: "limits",
             shape: Shape::Record(&LIMITS),
             need: Need::Optional("every limit has its default"),
@@ -288,6 +298,47 @@ static STACK: Record = Record {
 
 static COMPONENT_SETTINGS: Shape =
     Shape::Map(Map { key: "SETTING", form: Word::Setting, value: &Shape::Free, least: 0 });
+
+static CHECK: Record = Record {
+    title: "a check",
+    fields: &[
+        Field {
+            key: "description",
+            shape: Shape::Text(Word::Sentence),
+            need: Need::Required,
+            about: "What holds when it is ok, in a sentence.",
+            example: "There is room for scratch files.",
+        },
+        Field {
+            key: "run",
+            shape: Shape::Text(Word::Script),
+            need: Need::Required,
+            about: "The script, in the blueprint's folder. It begins with `#!`, and is brought to the nodes as it is.",
+            example: "checks/scratch.sh",
+        },
+        Field {
+            key: "roles",
+            shape: Shape::List(&Shape::Choice(&["master", "agent", "public-agent"])),
+            need: Need::Optional("nodes of every role"),
+            about: "Whose nodes run it.",
+            example: "[agent]",
+        },
+        Field {
+            key: "every",
+            shape: Shape::Text(Word::Duration),
+            need: Need::Default("30s"),
+            about: "How long after one run the next begins, once it is ok.",
+            example: "30s",
+        },
+        Field {
+            key: "timeout",
+            shape: Shape::Text(Word::Duration),
+            need: Need::Default("10s"),
+            about: "How long it may take.",
+            example: "10s",
+        },
+    ],
+};
 
 static LIMITS: Record = Record {
     title: "the limits",

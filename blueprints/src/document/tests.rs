@@ -160,6 +160,7 @@ groups:
   masters: { role: master, count: 3, site: here }
   workers: { role: agent, site: here, disks: [{ size: 1GiB, mount: /a }] }
   old: { role: agent, site: rack, machines: [{ address: h }] }
+checks: { c: { description: It holds., run: c.sh } }
 state: { place: \"s3://b/p\" }
 ";
     let blueprint = |text: &str| check(&read("test", text.as_bytes())).expect("a blueprint").blueprint;
@@ -187,6 +188,11 @@ state: { place: \"s3://b/p\" }
         ("groups.NAME.machines[].hostKey", "address: h", "address: h, hostKey: ssh-ed25519 AAAA"),
         ("stack.name", "groups:", "stack: { name: other }\ngroups:"),
         ("stack.settings", "groups:", "stack: { settings: { etcd: { a: 1 } } }\ngroups:"),
+        ("checks.NAME.description", "It holds.", "It is so."),
+        ("checks.NAME.run", "c.sh", "d.sh"),
+        ("checks.NAME.roles", "c.sh", "c.sh, roles: [agent]"),
+        ("checks.NAME.every", "c.sh", "c.sh, every: 7s"),
+        ("checks.NAME.timeout", "c.sh", "c.sh, timeout: 7s"),
         ("limits.boot", "groups:", "limits: { boot: 1s }\ngroups:"),
         ("limits.settle", "groups:", "limits: { settle: 1s }\ngroups:"),
         ("limits.silence", "groups:", "limits: { silence: 1s }\ngroups:"),

@@ -34,6 +34,10 @@ pub(crate) enum Word {
     File,
     /// A folder of a node.
     Folder,
+    /// The path of a script beside the blueprint.
+    Script,
+    /// A sentence for people.
+    Sentence,
     /// A public key of SSH.
     PublicKey,
     /// An IP address.
@@ -54,6 +58,42 @@ struct Form {
     rule: &'static str,
 }
 
+const FILE: Form = Form {
+    title: "the path of a file",
+    pattern: "^[^\\u0000-\\u001f\\u007f]{1,1024}$",
+    rule: "write a path; `~/` is your home folder",
+};
+
+const FOLDER: Form = Form {
+    title: "an absolute path",
+    pattern: "^(/[A-Za-z0-9_][A-Za-z0-9._-]{0,62}){1,8}$",
+    rule: "write a path from `/` on, without `.`, `..` and a `/` at the end, as in `/data`",
+};
+
+const SETTING: Form = Form {
+    title: "the key of a setting",
+    pattern: "^[A-Za-z][A-Za-z0-9._-]{0,62}$",
+    rule: "use 1 to 63 letters, digits, `.`, `_` and `-`, beginning with a letter",
+};
+
+const STACK: Form = Form {
+    title: "a stack",
+    pattern: "^([a-z]([a-z0-9-]{0,38}[a-z0-9])?|[^\\u0000-\\u001f\\u007f/]{0,255}/[^\\u0000-\\u001f\\u007f]{0,768})$",
+    rule: "write the name of a stack, or the path (with a `/`) of a folder that holds `stack.yaml`",
+};
+
+const SCRIPT: Form = Form {
+    title: "the path of a script beside the blueprint",
+    pattern: "^[A-Za-z0-9_][A-Za-z0-9._-]{0,62}(/[A-Za-z0-9_][A-Za-z0-9._-]{0,62}){0,7}$",
+    rule: "write a path below the blueprint's folder, without `.` and `..`, as in `checks/disk.sh`",
+};
+
+const SENTENCE: Form = Form {
+    title: "a sentence",
+    pattern: "^[^\\u0000-\\u001f\\u007f]{1,200}$",
+    rule: "write what holds, in one line of at most 200 characters",
+};
+
 const STATE_PLACE: Form = Form {
     title: "a place for state",
     pattern: "^(s3|gs|az)://[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?(/[A-Za-z0-9_][A-Za-z0-9._-]{0,62}){0,8}$",
@@ -69,7 +109,7 @@ const ENDPOINT: Form = Form {
 impl Word {
     /// Every form.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 20] = [
         Self::Name,
         Self::Duration,
         Self::Memory,
@@ -82,6 +122,8 @@ impl Word {
         Self::User,
         Self::File,
         Self::Folder,
+        Self::Script,
+        Self::Sentence,
         Self::PublicKey,
         Self::Address,
         Self::Stack,
@@ -153,16 +195,6 @@ impl Word {
                 "^[a-z_][a-z0-9_-]{0,31}$",
                 "use 1 to 32 of a-z, 0-9, `_` and `-`, beginning with a letter or `_`",
             ),
-            Self::File => (
-                "the path of a file",
-                "^[^\\u0000-\\u001f\\u007f]{1,1024}$",
-                "write a path; `~/` is your home folder",
-            ),
-            Self::Folder => (
-                "an absolute path",
-                "^(/[A-Za-z0-9_][A-Za-z0-9._-]{0,62}){1,8}$",
-                "write a path from `/` on, without `.`, `..` and a `/` at the end, as in `/data`",
-            ),
             Self::PublicKey => (
                 "a public key of SSH",
                 "^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)|sk-ssh-ed25519@openssh\\.com|sk-ecdsa-sha2-nistp256@openssh\\.com) [A-Za-z0-9+/]+={0,2}( [^\\u0000-\\u001f\\u007f]*)?$",
@@ -171,16 +203,12 @@ impl Word {
             Self::Address => {
                 ("an IP address", "^[0-9A-Fa-f.:]{2,45}$", "write an IPv4 or IPv6 address, as in `10.0.0.5`")
             }
-            Self::Stack => (
-                "a stack",
-                "^([a-z]([a-z0-9-]{0,38}[a-z0-9])?|[^\\u0000-\\u001f\\u007f/]{0,255}/[^\\u0000-\\u001f\\u007f]{0,768})$",
-                "write the name of a stack, or the path (with a `/`) of a folder that holds `stack.yaml`",
-            ),
-            Self::Setting => (
-                "the key of a setting",
-                "^[A-Za-z][A-Za-z0-9._-]{0,62}$",
-                "use 1 to 63 letters, digits, `.`, `_` and `-`, beginning with a letter",
-            ),
+            Self::File => return FILE,
+            Self::Folder => return FOLDER,
+            Self::Setting => return SETTING,
+            Self::Stack => return STACK,
+            Self::Script => return SCRIPT,
+            Self::Sentence => return SENTENCE,
             Self::StatePlace => return STATE_PLACE,
             Self::Endpoint => return ENDPOINT,
         };
@@ -210,7 +238,9 @@ impl Word {
                 text.len() <= 32 && text.starts_with(first) && text.chars().all(rest)
             }
             Self::File => printable(text) && (1..=1024).contains(&text.chars().count()),
-            Self::Folder => folder(text),
+            Self::Folder => text.strip_prefix('/').is_some_and(below),
+            Self::Script => below(text),
+            Self::Sentence => printable(text) && (1..=200).contains(&text.chars().count()),
             Self::PublicKey => public_key(text),
             Self::Address => text.parse::<IpAddr>().is_ok(),
             Self::Stack => is_label(text) || folder_of_stack(text),
@@ -235,8 +265,7 @@ pub(crate) fn state_place(text: &str) -> Option<(Store, &str, &str)> {
     let lower = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let bucket_inner =
         |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-');
-    let good =
-        framed(bucket, 63, lower, bucket_inner) && prefix.is_none_or(|prefix| folder(&format!("/{prefix}")));
+    let good = framed(bucket, 63, lower, bucket_inner) && prefix.is_none_or(below);
     good.then_some((store, bucket, prefix.unwrap_or_default()))
 }
 
@@ -331,8 +360,8 @@ fn host(text: &str) -> bool {
     bytes.len() <= 253 && ends && bytes.iter().all(|b| inner(*b))
 }
 
-fn folder(text: &str) -> bool {
-    let Some(parts) = text.strip_prefix('/') else { return false };
+/// A path of plain names, which cannot climb.
+fn below(parts: &str) -> bool {
     let part = |part: &str| {
         let first = |c: char| c.is_ascii_alphanumeric() || c == '_';
         part.len() <= 63 && part.starts_with(first) && part.bytes().all(dotted)
@@ -430,6 +459,14 @@ mod tests {
             ["https://user:pass@host", "https://host/", "host:9000", "https://host:0", "https://host?key=1"]
         {
             assert!(!Word::Endpoint.accepts(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_script_lies_below_the_blueprint() {
+        assert!(Word::Script.accepts("checks/disk-1.sh") && Word::Script.accepts("disk"));
+        for bad in ["/etc/passwd", "../x", "a/../b", "", "a//b", "./a", "~/a", "a/"] {
+            assert!(!Word::Script.accepts(bad), "{bad}");
         }
     }
 

@@ -3,7 +3,7 @@
 //! A value that is missing or unusable has been reported by the time this is read, so it is `None` here only where
 //! [`check`](crate::check) must not draw conclusions from it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -12,7 +12,9 @@ use super::scalar::Meaning;
 use super::shape::{Need, Record, Shape};
 use super::tree::{Kind, Node};
 use super::words::{gibibytes, mebibytes, port, seconds, state_place};
-use crate::blueprint::{Access, Disk, ExistingMachine, Limits, Port, Size, StackChoice, StatePlace};
+use crate::blueprint::{
+    Access, Disk, ExistingMachine, Limits, OwnCheck, Port, Size, StackChoice, StatePlace,
+};
 use crate::names::Role;
 
 /// A blueprint as written.
@@ -22,6 +24,7 @@ pub(crate) struct Written {
     pub(crate) sites: Vec<WrittenSite>,
     pub(crate) groups: Vec<WrittenGroup>,
     pub(crate) stack: StackChoice,
+    pub(crate) checks: Vec<(String, Option<OwnCheck>)>,
     pub(crate) limits: Limits,
     pub(crate) access: Access,
     pub(crate) state: Given<StatePlace>,
@@ -159,6 +162,7 @@ pub(crate) fn read(root: Option<&Node>) -> Written {
                 )
             }),
         },
+        checks: view.named("checks").into_iter().map(|(name, check)| (name, read_check(check))).collect(),
         limits: read_limits(view.record("limits")),
         access: Access { authorized_keys: view.record("access").texts("authorizedKeys") },
         state: match view.node("state") {
@@ -166,6 +170,22 @@ pub(crate) fn read(root: Option<&Node>) -> Written {
             Some(_) => read_state(view.record("state")).map_or(Given::Unusable, Given::Yes),
         },
     }
+}
+
+fn read_check(check: View<'_>) -> Option<OwnCheck> {
+    let roles = check.list("roles").map(|node| node.text().and_then(role));
+    let roles: BTreeSet<Role> = roles.collect::<Option<_>>()?;
+    Some(OwnCheck {
+        description: check.owned("description")?,
+        run: check.owned("run")?,
+        roles: if check.node("roles").is_some() { roles } else { Role::ALL.into() },
+        every_seconds: check.read("every", seconds)?,
+        timeout_seconds: check.read("timeout", seconds)?,
+    })
+}
+
+fn role(text: &str) -> Option<Role> {
+    Role::ALL.into_iter().find(|role| role.as_str() == text)
 }
 
 fn read_state(state: View<'_>) -> Option<StatePlace> {
@@ -193,7 +213,7 @@ fn read_group(name: String, group: View<'_>) -> WrittenGroup {
     let disks = group.views("disks", group.list("disks")).into_iter();
     WrittenGroup {
         name,
-        role: group.read("role", |text| Role::ALL.into_iter().find(|role| role.as_str() == text)),
+        role: group.read("role", role),
         site: group.given("site", |text| Some(text.to_owned())),
         count: group.given("count", number),
         size: Size {

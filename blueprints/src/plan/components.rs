@@ -13,7 +13,7 @@ use super::depot::{self, Depot};
 use super::draft::{Draft, Wait};
 use super::hope::{self, Hope};
 use super::nodes::{Standing, Standings};
-use super::{Action, Area};
+use super::{Action, Area, Gate};
 use crate::manifest::{Manifest, Peer};
 use crate::names::{ComponentName, Digest, NodeName, Role, Timestamp};
 use crate::observed::Heard;
@@ -178,17 +178,18 @@ fn open<'a>(
         let founder = desired.founders.get(name);
         let waits = waits(draft, survey, held, name).or_else(|| match founder {
             _ if !desired.renderer.has_membership(name) || founder == Some(held.name) => None,
-            None => Some(format!("a master to be chosen that founds {name}")),
+            None => Some((founding(name), format!("a master to be chosen that founds {name}"))),
             Some(_) if survey.is_founded(name) => None,
-            Some(founder) => Some(format!("{name} to be founded on {founder}")),
+            Some(founder) => Some((founding(name), format!("{name} to be founded on {founder}"))),
         });
         match waits {
             None => open.push(name),
-            Some(waits_for) => {
+            Some((gate, waits_for)) => {
                 let wait = Wait {
                     subject: format!("{name} on {}", held.name),
                     last_seen: last_seen(held, desired.renderer.requires(name)),
                     waits_for,
+                    gate,
                     since: since(survey, desired.renderer.requires(name)).max(held.heard.status.started_at),
                     node: Some(held.name.clone()),
                 };
@@ -200,32 +201,47 @@ fn open<'a>(
 }
 
 /// What keeps `name` from being started on a node, if anything does.
-fn waits(draft: &Draft<'_>, survey: &Survey<'_>, held: &Held<'_>, name: &ComponentName) -> Option<String> {
+fn waits(
+    draft: &Draft<'_>,
+    survey: &Survey<'_>,
+    held: &Held<'_>,
+    name: &ComponentName,
+) -> Option<(Gate, String)> {
     let renderer = &draft.desired.renderer;
     if let Some(bundle) = renderer.bundle(name)
         && !survey.blobs.contains(&bundle.digest)
     {
-        return Some(format!("the bundle of {name} to be in the depot"));
+        let gate = Gate::Bundle { component: name.clone() };
+        return Some((gate, format!("the bundle of {name} to be in the depot")));
     }
     if renderer.needs_nodes(name) && survey.addresses_missing > 0 {
-        return Some(format!(
-            "the addresses of {} more nodes, which its config names",
-            survey.addresses_missing
+        let missing = survey.addresses_missing;
+        return Some((
+            Gate::Addresses,
+            format!("the addresses of {missing} more nodes, which its config names"),
         ));
     }
     for required in renderer.requires(name) {
         let here = renderer.roles(required).contains(&held.standing.node.role);
         if here && phase(Some(held.heard), required) != Some(Phase::Healthy) {
-            return Some(format!("{required} on {}", held.name));
+            return Some((component(required), format!("{required} on {}", held.name)));
         }
         // Beside its own node, a component waits for what is clustered, and for what only other nodes carry.
         if (!here || renderer.is_quorum(required))
             && let Some(lacking) = survey.lacking(required, renderer.is_quorum(required))
         {
-            return Some(lacking);
+            return Some((component(required), lacking));
         }
     }
     None
+}
+
+fn component(name: &ComponentName) -> Gate {
+    Gate::Component { component: name.clone() }
+}
+
+fn founding(name: &ComponentName) -> Gate {
+    Gate::Founding { component: name.clone() }
 }
 
 fn since(survey: &Survey<'_>, requires: &BTreeSet<ComponentName>) -> Timestamp {
@@ -270,6 +286,7 @@ fn publish<'a>(draft: &mut Draft<'_>, held: &Held<'a>, content: &Content, change
         let wait = Wait {
             subject: format!("change of {}", held.name),
             waits_for: "other nodes of its kind to be healthy after their change".to_owned(),
+            gate: Gate::Turn,
             last_seen: format!("{} is at generation {}", held.name, held.heard.status.generation),
             since: draft.observed.taken_at,
             node: Some(held.name.clone()),
@@ -290,6 +307,7 @@ fn await_health(draft: &mut Draft<'_>, held: &Held<'_>, open: &[&ComponentName])
         draft.wait(Wait {
             subject: format!("node {}", held.name),
             waits_for: "its agent to go on".to_owned(),
+            gate: Gate::Agent,
             last_seen: problem.clone(),
             since: held.heard.at,
             node: Some(held.name.clone()),
@@ -305,6 +323,7 @@ fn await_health(draft: &mut Draft<'_>, held: &Held<'_>, open: &[&ComponentName])
         let wait = Wait {
             subject: format!("{name} on {}", held.name),
             waits_for: "its checks to be ok".to_owned(),
+            gate: Gate::Checks { component: (*name).clone() },
             last_seen: status
                 .map_or_else(|| "the agent has not begun with it".to_owned(), |s| describe(name, s)),
             since,
@@ -333,6 +352,7 @@ fn await_manifest(draft: &mut Draft<'_>, held: &Held<'_>) {
     let wait = Wait {
         subject: format!("node {}", held.name),
         waits_for: format!("its agent to take up generation {}", published.generation),
+        gate: Gate::Manifest { generation: published.generation },
         last_seen: format!("it is at generation {}", held.heard.status.generation),
         since,
         node: Some(held.name.clone()),

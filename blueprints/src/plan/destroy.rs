@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::draft::Wait;
-use super::{Action, Area, Blocked, Debt, Plan, Step};
+use super::{Action, Area, Blocked, Debt, Gate, Plan, Step};
 use crate::names::{ResourceKind, ResourcePath, SiteName, Timestamp};
 use crate::observed::{Observed, StepFailure};
 
@@ -21,6 +21,7 @@ pub fn plan_destroy(observed: &Observed, now: Timestamp) -> Plan {
             let wait = Wait {
                 subject: id,
                 waits_for: format!("{blocker} to be removed"),
+                gate: Gate::Resource { path: blocker.clone() },
                 last_seen: "it still exists".to_owned(),
                 since: observed.taken_at,
                 node: None,
@@ -48,6 +49,7 @@ fn add(plan: &mut Plan, step: Step, observed: &Observed, now: Timestamp) {
             let wait = Wait {
                 subject: step.id,
                 waits_for: "its next try".to_owned(),
+                gate: Gate::NextTry { at },
                 last_seen: failure.message.clone(),
                 since: failure.first,
                 node: None,
@@ -117,6 +119,6 @@ impl<'a> Order<'a> {
 }
 
 fn blocked(wait: Wait, by_debt: bool) -> Blocked {
-    let Wait { subject, waits_for, last_seen, since, node } = wait;
-    Blocked { subject, waits_for, since, last_seen, node, by_debt }
+    let Wait { subject, waits_for, gate, last_seen, since, node } = wait;
+    Blocked { subject, waits_for, gate, since, last_seen, node, by_debt }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Action, Area, Blocked, Debt, Plan, Step};
+use super::{Action, Area, Blocked, Debt, Gate, Plan, Step};
 use crate::desired::Desired;
 use crate::names::{NodeName, Timestamp};
 use crate::observed::{Observed, StepFailure};
@@ -19,6 +19,7 @@ pub(super) struct Draft<'a> {
 pub(super) struct Wait {
     pub(super) subject: String,
     pub(super) waits_for: String,
+    pub(super) gate: Gate,
     pub(super) last_seen: String,
     pub(super) since: Timestamp,
     pub(super) node: Option<NodeName>,
@@ -60,6 +61,7 @@ impl<'a> Draft<'a> {
         self.wait(Wait {
             subject: id,
             waits_for: "its next try".to_owned(),
+            gate: Gate::NextTry { at },
             last_seen: failure.message.clone(),
             since: failure.first,
             node: action.node(),
@@ -75,6 +77,7 @@ impl<'a> Draft<'a> {
         self.blocked_by_debt(Wait {
             subject: id,
             waits_for: "somebody to look at it".to_owned(),
+            gate: Gate::Somebody,
             last_seen: failure.message.clone(),
             since: failure.first,
             node: action.node(),
@@ -98,8 +101,8 @@ impl<'a> Draft<'a> {
     }
 
     fn block(&mut self, wait: Wait, by_debt: bool) {
-        let Wait { subject, waits_for, last_seen, since, node } = wait;
-        self.plan.blocked.push(Blocked { subject, waits_for, since, last_seen, node, by_debt });
+        let Wait { subject, waits_for, gate, last_seen, since, node } = wait;
+        self.plan.blocked.push(Blocked { subject, waits_for, gate, since, last_seen, node, by_debt });
     }
 
     /// Asks to look again at `at`.

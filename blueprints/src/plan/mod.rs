@@ -22,6 +22,7 @@ mod hope;
 mod nodes;
 mod recover;
 mod resources;
+mod wait;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -38,6 +39,7 @@ use crate::resource::ResourceSpec;
 pub use destroy::plan_destroy;
 pub use forecast::{Forecast, Foreseen, forecast, foresee};
 pub use recover::{forecast_recover, plan_recover};
+pub use wait::{Blocked, Gate, Outlook, Waiting};
 
 /// What to do next, and what is not being done.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -148,23 +150,6 @@ pub struct EnsureStep {
     pub create: bool,
     /// Whether a new machine is told by boot data how to join.
     pub joins: bool,
-}
-
-/// Something that cannot be done yet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Blocked {
-    /// What waits.
-    pub subject: String,
-    /// What it waits for.
-    pub waits_for: String,
-    /// Since when.
-    pub since: Timestamp,
-    /// What was last seen of the thing awaited.
-    pub last_seen: String,
-    /// The node concerned, if it is one.
-    pub node: Option<NodeName>,
-    /// Whether it waits for something that is set aside, so that waiting is no use in this run.
-    pub by_debt: bool,
 }
 
 /// Something that is set aside until somebody looks at it.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::draft::{Draft, Wait};
-use super::{Action, Area};
+use super::{Action, Area, Gate};
 use crate::desired::DesiredNode;
 use crate::names::{NodeName, Timestamp};
 use crate::observed::{Heard, NodeSeen};
@@ -55,7 +55,7 @@ fn judge<'a>(
     let heard = seen.and_then(|seen| seen.heard.as_ref());
     if machine.power == PowerState::Paused {
         let since = heard.map_or(machine.created_at, |heard| heard.at);
-        set_aside(draft, name, "its machine is paused".to_owned(), since);
+        set_aside(draft, name, (Gate::Machine, "its machine is paused".to_owned()), since);
         return None;
     }
     if machine.power == PowerState::Off {
@@ -79,7 +79,7 @@ fn judge<'a>(
         }
         let reason =
             format!("its agent has been silent; last heard at generation {}", heard.status.generation);
-        set_aside(draft, name, reason, heard.at);
+        set_aside(draft, name, (Gate::Agent, reason), heard.at);
         return None;
     }
     not_heard(draft, (name, node), machine, seen);
@@ -91,6 +91,7 @@ fn await_word(draft: &mut Draft<'_>, name: &NodeName, heard: &Heard, since: Time
     draft.wait(Wait {
         subject: format!("node {name}"),
         waits_for: "its agent to be heard again".to_owned(),
+        gate: Gate::Agent,
         last_seen: format!("it was at generation {}", heard.status.generation),
         since,
         node: Some(name.clone()),
@@ -107,7 +108,7 @@ fn not_heard(
     if draft.overdue(since, draft.desired.limits.boot_seconds) {
         let failure = draft.observed.failures.get(&format!("enroll {name}"));
         let seen = failure.map_or_else(|| "nothing was heard of it".to_owned(), |f| f.message.clone());
-        return set_aside(draft, name, format!("its agent did not come: {seen}"), since);
+        return set_aside(draft, name, (Gate::Agent, format!("its agent did not come: {seen}")), since);
     }
     let enrolled_at = seen.and_then(|seen| seen.enrolled_at).filter(|at| *at >= machine.created_at);
     let enroll =
@@ -123,6 +124,7 @@ fn not_heard(
         None => draft.wait(Wait {
             subject: format!("enroll {name}"),
             waits_for: "the address of its machine".to_owned(),
+            gate: Gate::Addresses,
             last_seen: "the machine has none yet".to_owned(),
             since,
             node: Some(name.clone()),
@@ -138,17 +140,19 @@ fn await_agent(draft: &mut Draft<'_>, name: &NodeName, enrolled_at: Option<Times
     draft.wait(Wait {
         subject: format!("node {name}"),
         waits_for: "its agent to be heard".to_owned(),
+        gate: Gate::Agent,
         last_seen: last_seen.to_owned(),
         since,
         node: Some(name.clone()),
     });
 }
 
-fn set_aside(draft: &mut Draft<'_>, name: &NodeName, reason: String, since: Timestamp) {
+fn set_aside(draft: &mut Draft<'_>, name: &NodeName, (gate, reason): (Gate, String), since: Timestamp) {
     draft.set_aside(name, reason.clone(), since, Area::Boot);
     draft.blocked_by_debt(Wait {
         subject: format!("node {name}"),
         waits_for: "its agent to be heard".to_owned(),
+        gate,
         last_seen: reason,
         since,
         node: Some(name.clone()),

@@ -12,7 +12,7 @@
 use std::collections::BTreeSet;
 
 use super::draft::{Draft, Wait};
-use super::{Action, Area, Forecast, Plan};
+use super::{Action, Area, Forecast, Gate, Plan};
 use crate::desired::{Desired, DesiredNode};
 use crate::names::{ComponentName, NodeName, Role, Timestamp};
 use crate::observed::{NodeSeen, Observed};
@@ -153,7 +153,7 @@ impl<'a> Recovery<'a> {
         let waits_for = "its components to be healthy after the change".to_owned();
         let subject = format!("node {name}");
         let reason = format!("{name} is not healthy after the change: {last_seen}");
-        let wait = Wait { subject, waits_for, last_seen, since, node: Some(name.clone()) };
+        let wait = Wait { subject, waits_for, gate: Gate::Turn, last_seen, since, node: Some(name.clone()) };
         if self.draft.overdue(since, self.draft.desired.limits.settle_seconds) {
             self.draft.set_aside(name, reason, since, Area::Platform);
             self.draft.blocked_by_debt(wait);
@@ -176,6 +176,7 @@ impl<'a> Recovery<'a> {
         let wait = Wait {
             subject: step_id(name),
             waits_for: format!("{what} to be well"),
+            gate: Gate::Turn,
             last_seen: "it holds to the keyring that was lost".to_owned(),
             since: self.draft.observed.taken_at,
             node: Some(name.clone()),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::destroy::NAMELESS;
 use super::draft::{Draft, Wait};
-use super::{Action, Area, EnsureStep};
+use super::{Action, Area, EnsureStep, Gate};
 use crate::names::{NodeName, ResourceKind, ResourcePath, Role, SiteName};
 use crate::resource::{PowerState, ResourceSeen, ResourceSpec};
 
@@ -16,6 +16,7 @@ pub(super) fn plan(draft: &mut Draft<'_>) {
             draft.blocked_by_debt(Wait {
                 subject: path.to_string(),
                 waits_for: format!("the site `{}` to be seen again", path.site),
+                gate: Gate::Site { site: path.site.clone() },
                 last_seen: reason.clone(),
                 since: draft.observed.taken_at,
                 node: None,
@@ -105,6 +106,7 @@ fn machine(draft: &mut Draft<'_>, path: &ResourcePath, spec: &ResourceSpec, read
         return draft.wait(Wait {
             subject: path.to_string(),
             waits_for: "the addresses of all masters, which its boot data names".to_owned(),
+            gate: Gate::Addresses,
             last_seen: "some master's machine has no address yet".to_owned(),
             since: draft.observed.taken_at,
             node: path.name.parse().ok(),
@@ -125,6 +127,7 @@ fn wait(draft: &mut Draft<'_>, path: &ResourcePath, awaited: Awaited<'_>) {
     let wait = Wait {
         subject: path.to_string(),
         waits_for: format!("the {} `{}`", needed.kind, needed.name),
+        gate: Gate::Resource { path: needed.clone() },
         last_seen,
         since: draft.observed.taken_at,
         node,
@@ -183,6 +186,7 @@ fn keep_master(draft: &mut Draft<'_>, path: &ResourcePath) {
     draft.blocked_by_debt(Wait {
         subject: format!("remove {path}"),
         waits_for: "the blueprint to declare it again".to_owned(),
+        gate: Gate::Blueprint,
         last_seen: reason,
         since,
         node: None,
@@ -194,6 +198,7 @@ fn wait_for_user(draft: &mut Draft<'_>, path: &ResourcePath, user: &ResourcePath
     let wait = Wait {
         subject: format!("remove {path}"),
         waits_for: format!("`{user}`, which may still use it"),
+        gate: Gate::Resource { path: user.clone() },
         last_seen: "it is not as wanted yet".to_owned(),
         since: draft.observed.taken_at,
         node: None,

@@ -74,11 +74,8 @@ pub enum Command {
     Validate(Blueprint),
     /// Bring a blueprint into its usual form; comments are kept
     Fmt(Fmt),
-    /// Explain a field of the blueprint
-    Explain {
-        /// The field, as in `groups.count`; all of them if left out
-        path: Option<String>,
-    },
+    /// Explain a field of the blueprint; or, with `wait`, what waits for what, and what would help
+    Explain(Explain),
     /// Show what an apply would do, round by round; changes nothing
     Plan(Plan),
     /// Make the cluster as the blueprint declares it
@@ -126,6 +123,18 @@ pub struct Init {
     /// The name of the cluster
     #[arg(long, default_value = "demo")]
     pub name: String,
+}
+
+/// `explain`.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// The field, as in `groups.count`; all of them if left out. `wait`: what waits in the cluster
+    pub path: Option<String>,
+    /// With `wait`: only of this node or component
+    pub about: Option<String>,
+    /// With `wait`: which blueprint.
+    #[command(flatten)]
+    pub blueprint: BlueprintOption,
 }
 
 /// `fmt`.

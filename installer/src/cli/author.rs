@@ -4,7 +4,7 @@ use std::path::Path;
 
 use castrum_blueprints::names::ClusterName;
 
-use super::args::{Blueprint, Fmt, Format, Global, Init};
+use super::args::{Blueprint, Explain, Fmt, Format, Global, Init};
 use super::context::Context;
 use super::fault::{Fault, code};
 use super::output::{note, print, print_json};
@@ -68,8 +68,12 @@ pub(super) fn fmt(args: &Fmt) -> Result<u8, Fault> {
 }
 
 /// `castrum explain`.
-pub(super) fn explain(path: Option<&str>, global: &Global) -> Result<u8, Fault> {
-    let explanation = commands::explain::explain(path).map_err(|error| {
+pub(super) fn explain(args: &Explain, global: &Global) -> Result<u8, Fault> {
+    if let Some(about) = &args.about {
+        let fault = Fault::new(code::USAGE, format!("`{about}` is one field too many"));
+        return Err(fault.hint("`castrum explain wait NODE` shows what waits on a node"));
+    }
+    let explanation = commands::explain::explain(args.path.as_deref()).map_err(|error| {
         let fault = Fault::of(code::USAGE, &error);
         if error.hint.is_empty() { fault } else { fault.hint(error.hint.clone()) }
     })?;

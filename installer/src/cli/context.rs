@@ -12,7 +12,7 @@ use castrum_blueprints::document::{Document, Problem, read};
 use castrum_blueprints::lock::{Lock, LockedImage};
 use castrum_blueprints::manifest::Blob;
 use castrum_blueprints::names::{ClusterId, Digest, SiteName};
-use castrum_blueprints::stack::{Stack, StackFiles};
+use castrum_blueprints::stack::{Stack, StackFiles, own_check_file};
 use castrum_blueprints::{check, stacks};
 use castrum_provider::{Clock, Fleet};
 use castrum_provider_sim::World;
@@ -20,7 +20,7 @@ use castrum_provider_ssh::SshOptions;
 
 use super::fault::{Fault, code};
 use super::places::{self, OpenError, Place};
-use crate::artifacts::Cache;
+use crate::artifacts::{Cache, orders};
 use crate::clock::SystemClock;
 use crate::commands::validate::ReadBlueprintError;
 use crate::engine::Sites;
@@ -53,9 +53,11 @@ impl Context {
         let document = read(&path.display().to_string(), &bytes);
         let checked = check::check(&document).map_err(Fault::invalid)?;
         let (blueprint, warnings) = (checked.blueprint, checked.warnings.render());
-        let files = stack_files(&document, &blueprint, &project)?;
+        let mut files = stack_files(&document, &blueprint, &project)?;
+        let stack = Stack::read(&files).and_then(|stack| stack.with_checks(&blueprint.checks));
+        let stack = stack.map_err(|error| Fault::of(code::BLUEPRINT, &error))?;
+        files.append(&mut own_checks(&document, &blueprint, project.folder())?);
         let project = Arc::new(project.with_state(blueprint.state.as_ref())?);
-        let stack = Stack::read(&files).map_err(|error| Fault::of(code::BLUEPRINT, &error))?;
         let context = Self { project, blueprint, files, stack, warnings, document };
         context.try_render()?;
         Ok(context)
@@ -206,7 +208,8 @@ pub fn clock(sites: &Sites) -> Arc<dyn Clock> {
     own.map_or_else(|| Arc::new(SystemClock) as Arc<dyn Clock>, |within| within.clock)
 }
 
-/// The lock with what is not pinned yet filled in by stand-ins, for previews: `apply` pins the real ones.
+/// The lock with what is not pinned yet, or comes from another source by now, filled in by stand-ins, for previews: `apply`
+/// pins the real ones.
 pub fn assumed_lock(context: &Context, lock: Option<Lock>) -> Lock {
     let stand_in =
         |what: &str| Blob { digest: Digest::of(format!("not pinned yet: {what}").as_bytes()), size: 0 };
@@ -217,10 +220,11 @@ pub fn assumed_lock(context: &Context, lock: Option<Lock>) -> Lock {
         let image = LockedImage { release: RELEASE.to_owned(), id: "not-pinned-yet".to_owned() };
         lock.images.entry(site.clone()).or_insert(image);
     }
-    for (name, component) in &context.stack.components {
-        if component.source.is_some() {
-            let locked = lock.components.entry(name.clone()).or_default();
-            locked.bundle.get_or_insert_with(|| stand_in(name.as_str()));
+    // A file that the stack lacks is for `apply` to complain about.
+    for (name, order) in orders(&context.stack, &context.files).unwrap_or_default() {
+        let (source, locked) = (order.digest(), lock.components.entry(name.clone()).or_default());
+        if locked.bundle.is_none() || locked.source.as_ref() != Some(&source) {
+            locked.bundle = Some(stand_in(&format!("{name} of {source}")));
         }
     }
     lock
@@ -248,6 +252,43 @@ fn stack_files(document: &Document, blueprint: &Blueprint, project: &Project) ->
         let code = castrum_blueprints::document::Code::UnknownReference;
         Fault::invalid(document.findings_with(&[Problem { keys, message, code, hint }]))
     })
+}
+
+/// The scripts of the blueprint's own checks, as files of the stack.
+fn own_checks(document: &Document, blueprint: &Blueprint, folder: &Path) -> Result<StackFiles, Fault> {
+    let (mut files, mut problems) = (StackFiles::new(), Vec::new());
+    for (name, check) in &blueprint.checks {
+        match read_script(folder, &check.run) {
+            Ok(text) => {
+                files.insert(own_check_file(name), text);
+            }
+            Err(message) => problems.push(Problem {
+                keys: ["checks", name, "run"].map(str::to_owned).into(),
+                message,
+                code: castrum_blueprints::document::Code::UnknownReference,
+                hint: Some("name a script of the blueprint's folder that begins with `#!`".to_owned()),
+            }),
+        }
+    }
+    if problems.is_empty() { Ok(files) } else { Err(Fault::invalid(document.findings_with(&problems))) }
+}
+
+/// How many bytes a script may have: it is part of what is planned with.
+const SCRIPT_LIMIT: u64 = 256 * 1024;
+
+fn read_script(folder: &Path, run: &str) -> Result<String, String> {
+    let cannot = |error: std::io::Error| format!("cannot read the script `{run}`: {error}");
+    let (root, path) = (folder.canonicalize().map_err(cannot)?, folder.join(run));
+    let path = path.canonicalize().map_err(cannot)?;
+    if !path.starts_with(&root) {
+        return Err(format!("the script `{run}` leads out of the blueprint's folder"));
+    }
+    let size = path.metadata().map_err(cannot)?;
+    if !size.is_file() || size.len() > SCRIPT_LIMIT {
+        return Err(format!("`{run}` is no file of at most {} KiB", SCRIPT_LIMIT >> 10));
+    }
+    let text = std::fs::read_to_string(&path).map_err(cannot)?;
+    if text.starts_with("#!") { Ok(text) } else { Err(format!("`{run}` does not begin with `#!`")) }
 }
 
 fn gather(root: &Path, folder: &Path, files: &mut StackFiles) -> std::io::Result<()> {

@@ -1,10 +1,11 @@
-//! `status`, `get`, `wait-for`, `graph`: commands that look and change nothing.
+//! `status`, `get`, `explain wait`, `wait-for`, `graph`: commands that look and change nothing.
 
+use castrum_blueprints::event::What;
 use castrum_blueprints::lock::Lock;
 use castrum_blueprints::names::{NodeName, Role};
-use castrum_blueprints::plan::{Plan, plan};
+use castrum_blueprints::plan::{Plan, Waiting, plan};
 
-use super::args::{Format, Get, Global, Graph, GraphFormat, Status, WaitFor};
+use super::args::{Explain, Format, Get, Global, Graph, GraphFormat, Status, WaitFor};
 use super::context::{Context, assumed_lock};
 use super::fault::{Fault, code};
 use super::output::{note, opts, print, print_json};
@@ -14,6 +15,7 @@ use crate::view::get_view::{Filter, Subject, get_json, get_text};
 use crate::view::graph_view::{self, graph_text};
 use crate::view::status_view::{node_json, node_text, status_json, status_text};
 use crate::view::wait_gate::{Gate, GateError};
+use crate::view::wait_view::{waits_json, waits_text};
 
 /// A cluster that was looked at once.
 struct Looked {
@@ -28,7 +30,8 @@ impl Looked {
         let preview = preview(&context, lock.clone()).await?;
         let lock = assumed_lock(&context, lock);
         let plan = plan(&preview.desired, &preview.observed, preview.clock.now());
-        let plan = plan.map_err(|error| Fault::of(code::BLUEPRINT, &error))?;
+        let mut plan = plan.map_err(|error| Fault::of(code::BLUEPRINT, &error))?;
+        told_waits(&context).note(&mut plan);
         Ok(Self { context, preview, plan, lock })
     }
 
@@ -41,6 +44,31 @@ impl Looked {
             stack: &self.context.stack,
         }
     }
+}
+
+/// What the last run told of its waits: they have lasted since then. A journal that cannot be read says nothing.
+fn told_waits(context: &Context) -> Waiting {
+    let (events, _) = context.project.events().unwrap_or_default();
+    let told = events.iter().rev().take_while(|event| !matches!(event.what, What::RunStarted { .. }));
+    let last = told.into_iter().find_map(|event| match &event.what {
+        What::Waiting { blocked } => Some(Waiting::of(blocked)),
+        _ => None,
+    });
+    last.unwrap_or_default()
+}
+
+/// `castrum explain wait`.
+pub(super) async fn explain_waits(args: &Explain, global: &Global) -> Result<u8, Fault> {
+    let context = Context::load(&args.blueprint.file)?;
+    let lock = context.existing_lock()?;
+    let looked = Looked::at(context, Some(lock)).await?;
+    warn_without_keyring(&looked.context, &looked.preview.observed)?;
+    let (world, now, about) = (looked.world(), looked.preview.clock.now(), args.about.as_deref());
+    match global.output {
+        Format::Table => print(&waits_text(&world, about, &opts(global, now))),
+        format => print_json(&waits_json(&world, about, now), format),
+    }
+    Ok(code::DONE)
 }
 
 /// `castrum status`.

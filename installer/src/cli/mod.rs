@@ -61,7 +61,10 @@ fn run(cli: &Cli) -> Result<u8, Fault> {
         Command::Init(args) => author::init(args),
         Command::Validate(args) => author::validate(args, global),
         Command::Fmt(args) => author::fmt(args),
-        Command::Explain { path } => author::explain(path.as_deref(), global),
+        Command::Explain(args) if args.path.as_deref() == Some("wait") => {
+            waiting(&args.blueprint.file, look::explain_waits(args, global))
+        }
+        Command::Explain(args) => author::explain(args, global),
         Command::Graph(args) => waiting(&args.blueprint.file, look::graph(args, global)),
         Command::Timeline(args) => history::show_timeline(args, global),
         Command::Completion { shell } => {

@@ -75,6 +75,7 @@ impl Engine {
     async fn sleep_until(&self, at: Timestamp) {
         if at > self.clock.now() {
             tokio::select! {
+                biased;
                 () = self.clock.sleep_until(at) => {}
                 () = self.cancel.wait() => {}
             }
@@ -109,6 +110,7 @@ impl Run<'_> {
         {
             let mut sleep = pin!(engine.clock.sleep_until(self.wake(plan)));
             tokio::select! {
+                biased;
                 Some(ended) = self.jobs.next(), if !self.jobs.is_empty() => effects = self.take(ended, observed),
                 () = &mut sleep => {}
                 () = engine.cancel.wait(), if !engine.cancel.is_set() => engine.events.say(What::Interrupted),

@@ -25,7 +25,7 @@ use castrum_blueprints::desired::{Desired, DesiredNode};
 use castrum_blueprints::event::What;
 use castrum_blueprints::names::{ComponentName, NodeName, Role, Timestamp};
 use castrum_blueprints::observed::{Failed as StepFailed, Observed};
-use castrum_blueprints::plan::{Action, Debt, Plan, Planner, Progress, Step};
+use castrum_blueprints::plan::{Action, Debt, Plan, Planner, Progress, Step, Waiting};
 use castrum_blueprints::render::RenderError;
 use castrum_blueprints::wire::Published;
 use castrum_provider::{Change, Clock, Fleet, News, PowerState, Reach, ResourceSeen};
@@ -110,6 +110,7 @@ impl Engine {
     pub async fn hear(&self, observed: &mut Observed, until: Timestamp) {
         let mut heard: BTreeSet<NodeName> = observed.nodes.keys().cloned().collect();
         let news = tokio::select! {
+            biased;
             news = self.fleet.news() => news,
             () = self.clock.sleep_until(until) => return,
         };
@@ -151,7 +152,8 @@ impl Engine {
             if std::mem::take(&mut run.moved) {
                 self.fleet.reach(reaches(&desired, &observed));
             }
-            let plan = planner.plan(&desired, &observed, now)?;
+            let mut plan = planner.plan(&desired, &observed, now)?;
+            run.waiting.note(&mut plan);
             run.tell(&plan);
             if !self.cancel.is_set() {
                 run.start(&plan, &desired, &observed).await;
@@ -238,6 +240,7 @@ struct Run<'e> {
     under_way: BTreeSet<String>,
     heard: BTreeSet<NodeName>,
     told_debt: Vec<Debt>,
+    waiting: Waiting,
     told_at: Timestamp,
     /// When a step last ended, or a node last said something new.
     moved_at: Timestamp,
@@ -250,7 +253,8 @@ impl<'e> Run<'e> {
         let told_at = engine.clock.now();
         let (jobs, under_way, heard) = (FuturesUnordered::new(), BTreeSet::new(), BTreeSet::new());
         let (moved_at, pace) = (told_at, Arc::default());
-        Self { engine, jobs, pace, under_way, heard, told_debt: Vec::new(), told_at, moved_at, moved: true }
+        let (told_debt, waiting) = (Vec::new(), Waiting::default());
+        Self { engine, jobs, pace, under_way, heard, told_debt, waiting, told_at, moved_at, moved: true }
     }
 
     /// Whether nothing has moved for longer than anything is waited for.
@@ -322,11 +326,13 @@ impl<'e> Run<'e> {
         {
             let mut sleep = pin!(engine.clock.sleep_until(wake));
             let mut news = pin!(engine.fleet.news());
+            // In this order and not by lot, so that a seed is enough to play a simulated run again.
             tokio::select! {
+                biased;
+                () = engine.cancel.wait(), if !engine.cancel.is_set() => engine.events.say(What::Interrupted),
                 Some(ended) = self.jobs.next(), if !self.jobs.is_empty() => effects = self.take(ended, observed),
                 items = &mut news => self.learn(items, observed),
                 () = &mut sleep => {}
-                () = engine.cancel.wait(), if !engine.cancel.is_set() => engine.events.say(What::Interrupted),
             }
         }
         engine.clock.sleep_until(engine.clock.now().plus(GATHER_MS)).await;

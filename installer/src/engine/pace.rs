@@ -125,6 +125,7 @@ impl Lane {
                 Err(until) => until,
             };
             tokio::select! {
+                biased;
                 () = clock.sleep_until(until) => {}
                 () = cancel.wait() => {}
             }

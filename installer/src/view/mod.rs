@@ -20,6 +20,7 @@ mod table;
 mod tests;
 pub mod timeline_view;
 pub mod wait_gate;
+pub mod wait_view;
 mod waits;
 
 use castrum_blueprints::desired::Desired;

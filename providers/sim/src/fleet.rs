@@ -196,6 +196,7 @@ impl Fleet for SimFleet {
             };
             let millis = next.since(self.world.now());
             tokio::select! {
+                biased;
                 () = changed => {}
                 () = self.world.clock.pass(millis) => {}
             }

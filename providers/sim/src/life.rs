@@ -45,9 +45,9 @@ impl Scene<'_> {
             }
             What::Checks(component, process) => {
                 self.node.run.checking.remove(&component);
-                if self.check(&component, process.as_ref()) {
-                    self.decides();
-                }
+                self.check(&component, process.as_ref());
+                // Also where it was for a process that is gone: those of the next one have waited for it.
+                self.decides();
             }
             What::Decides => {
                 self.node.run.wake_at = None;

@@ -15,6 +15,7 @@ use crate::view::plan_view::{destroy_json, destroy_text, plan_json, plan_text};
 use crate::view::status_view::{node_json, node_text, status_json, status_text};
 use crate::view::style::{json_text, yaml};
 use crate::view::wait_gate::Gate;
+use crate::view::wait_view::{waits_json, waits_text};
 
 const GROUPS: &[(&str, &str, u32)] =
     &[("masters", "master", 3), ("agents", "agent", 2), ("public", "public-agent", 1)];
@@ -42,6 +43,18 @@ fn status() {
     assert_snapshot!(status_text(&case.world(), &opts(110)));
     assert_snapshot!("status_narrow", status_text(&case.world(), &opts(40)));
     assert_snapshot!("status_json", json_text(&status_json(&case.world(), NOW)));
+}
+
+#[test]
+fn waits() {
+    let case = small();
+    let all = waits_text(&case.world(), None, &opts(110));
+    let narrow = waits_text(&case.world(), Some("public-1"), &opts(50));
+    let none = waits_text(&case.world(), Some("agents-1"), &opts(110));
+    assert_snapshot!(format!("{all}== public-1\n{narrow}== agents-1\n{none}"));
+    assert_snapshot!("waits_json", json_text(&waits_json(&case.world(), None, NOW)));
+    let by_component = waits_json(&case.world(), Some("edge"), NOW);
+    assert_eq!(by_component["waits"].as_array().map(Vec::len), Some(1));
 }
 
 #[test]

@@ -53,6 +53,7 @@ fn waits() -> Vec<Blocked> {
     let wait = |number: u32| Blocked {
         subject: format!("engine on agents-{number}"),
         waits_for: "its checks to be ok".to_owned(),
+        gate: castrum_blueprints::plan::Gate::Agent,
         since: Timestamp(NOW.0 - u64::from(number)),
         last_seen: format!("engine starting for the {number}th time"),
         node: Some(node(&format!("agents-{number}"))),
@@ -90,6 +91,8 @@ fn a_large_status_is_short() {
     case.plan.blocked = waits();
     let ill = timed("status with trouble", 5_000, || status_text(&case.world(), &opts(120)));
     assert!(ill.lines().count() < 70 && ill.contains("460 more that are not healthy"), "{ill}");
+    let each = timed("waits", 5_000, || crate::view::wait_view::waits_text(&case.world(), None, &opts(100)));
+    assert!(each.lines().count() < 250 && each.contains("more waits; `castrum explain wait NODE`"), "{each}");
     let finish = Finish { world: case.world(), events: &[], blueprint: "cluster.yaml", code: 30 };
     let end = timed("finish", 5_000, || finish_text(&finish, &opts(120)));
     assert!(end.lines().count() < 90, "{end}");

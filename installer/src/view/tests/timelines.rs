@@ -2,7 +2,7 @@
 
 use castrum_blueprints::event::{EVENT_FORMAT, Event, What};
 use castrum_blueprints::names::Timestamp;
-use castrum_blueprints::plan::{Area, Blocked, Debt, Progress};
+use castrum_blueprints::plan::{Area, Blocked, Debt, Gate, Progress};
 use castrum_blueprints::status::Phase;
 use insta::assert_snapshot;
 
@@ -103,6 +103,7 @@ pub(super) fn waiting(ms: u64) -> Event {
     let blocked = ["agents-1", "public-1"].map(|name| Blocked {
         subject: format!("swarm on {name}"),
         waits_for: "its checks to be ok".to_owned(),
+        gate: Gate::Agent,
         since: Timestamp(T + 17_500),
         last_seen: "swarm starting".to_owned(),
         node: Some(node(name)),

@@ -11,7 +11,7 @@ use castrum_blueprints::lock::{Lock, LockedPackage};
 use castrum_blueprints::manifest::Blob;
 use castrum_blueprints::names::{ComponentName, Digest, NodeName, ResourceKind, ResourcePath, Timestamp};
 use castrum_blueprints::observed::Observed;
-use castrum_blueprints::plan::{Area, Blocked, Debt, Plan};
+use castrum_blueprints::plan::{Area, Blocked, Debt, Gate, Plan};
 use castrum_blueprints::resource::{Abilities, Blind, MachineSeen, PowerState, ResourceSeen};
 use castrum_blueprints::stack::Stack;
 use castrum_blueprints::status::{CheckResult, ComponentStatus, NodeStatus, Phase, Verdict};
@@ -253,26 +253,36 @@ pub(super) fn with_trouble(seen: &str) -> Case {
 }
 
 fn trouble_plan(seen: &str) -> Plan {
-    let blocked =
-        |subject: &str, waits_for: &str, (since, last_seen): (u64, &str), of: &str, by_debt| Blocked {
-            subject: subject.to_owned(),
-            waits_for: waits_for.to_owned(),
-            since: Timestamp(since),
-            last_seen: last_seen.to_owned(),
-            node: Some(node(of)),
-            by_debt,
-        };
+    let blocked = |subject: &str,
+                   (gate, waits_for): (Gate, &str),
+                   (since, last_seen): (u64, &str),
+                   of: &str,
+                   by_debt| Blocked {
+        subject: subject.to_owned(),
+        waits_for: waits_for.to_owned(),
+        gate,
+        since: Timestamp(since),
+        last_seen: last_seen.to_owned(),
+        node: Some(node(of)),
+        by_debt,
+    };
     Plan {
         steps: Vec::new(),
         blocked: vec![
             blocked(
                 "node agents-2",
-                "its agent to be heard",
+                (Gate::Machine, "its agent to be heard"),
                 (NOW.0 - 100_000, "its machine is paused"),
                 "agents-2",
                 true,
             ),
-            blocked("edge on public-1", "its checks to be ok", (NOW.0 - 92_000, seen), "public-1", false),
+            blocked(
+                "edge on public-1",
+                (Gate::Checks { component: component("edge") }, "its checks to be ok"),
+                (NOW.0 - 92_000, seen),
+                "public-1",
+                false,
+            ),
         ],
         debt: vec![Debt {
             subject: "agents-2".to_owned(),
