@@ -205,6 +205,11 @@ impl Renderer {
         self.components[name].needs_nodes
     }
 
+    /// Whether `name` has a process of its own, and with it a log.
+    pub fn has_process(&self, name: &ComponentName) -> bool {
+        self.components.get(name).is_some_and(|c| c.component.unit.is_some())
+    }
+
     /// How many seconds lie between two runs of each check of `name` that is ok.
     pub fn check_intervals(&self, name: &ComponentName) -> BTreeMap<&str, u32> {
         let checks = self.components.get(name).into_iter().flat_map(|c| &c.component.checks);

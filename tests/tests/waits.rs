@@ -103,6 +103,9 @@ fn a_failing_check_says_when_it_is_run_next_and_how_long_it_is_waited_for() {
     let since = own.components[&component("gauge")].since;
     assert_eq!(outlook.since, Timestamp(heard.0 - own.at.since(since)), "as the node says");
     assert_eq!(outlook.command.as_deref(), Some("node logs agents-1 gauge"));
+    // What has no process has no log.
+    sketch.phase("agents-1", "pool", Phase::Settling);
+    assert_eq!(self::outlook(&sketch, "pool on agents-1").1.command.as_deref(), Some("get checks"));
     // What is set aside is not given up again.
     sketch.now = sketch.now.plus(u64::from(settle) * 1000 * 2);
     for node in sketch.nodes() {

@@ -103,7 +103,7 @@ pub struct Outlook {
     pub patience_seconds: Option<u32>,
     /// What would open the gate, in a sentence.
     pub unblocks: String,
-    /// A command that shows more, without the name of the program.
+    /// A command that shows more, without the name of the program and the blueprint (`-f`).
     pub command: Option<String>,
 }
 
@@ -116,8 +116,8 @@ impl Blocked {
             last_seen_at: self.last_seen_at(observed, heard),
             next_check: self.next_check(desired, heard),
             patience_seconds: self.patience(desired),
-            unblocks: self.unblocks(),
-            command: self.command(),
+            unblocks: self.unblocks(desired),
+            command: self.command(desired),
         }
     }
 
@@ -158,7 +158,7 @@ impl Blocked {
         }
     }
 
-    fn unblocks(&self) -> String {
+    fn unblocks(&self, desired: &Desired) -> String {
         match &self.gate {
             Gate::NextTry { .. } => "the next try to succeed; it comes by itself".to_owned(),
             Gate::Somebody => "what failed to be mended, and another apply".to_owned(),
@@ -180,20 +180,24 @@ impl Blocked {
             Gate::Manifest { generation } => {
                 format!("the agent to fetch generation {generation}; its log says what hinders it")
             }
-            Gate::Checks { component } => {
+            Gate::Checks { component } if desired.renderer.has_process(component) => {
                 format!("the checks of {component} to be ok; its log says why they are not")
             }
+            Gate::Checks { component } => format!("the checks of {component} to be ok"),
             Gate::Blueprint => "the blueprint to declare it again".to_owned(),
         }
     }
 
-    fn command(&self) -> Option<String> {
+    fn command(&self, desired: &Desired) -> Option<String> {
         let node = self.node.as_ref();
         match &self.gate {
+            Gate::Checks { component } if !desired.renderer.has_process(component) => {
+                Some("get checks".to_owned())
+            }
             Gate::Checks { component } => node.map(|node| format!("node logs {node} {component}")),
             Gate::Agent | Gate::Manifest { .. } => node.map(|node| format!("node logs {node} agent")),
             Gate::Component { component } => Some(format!("explain wait {component}")),
-            Gate::Somebody => Some("events".to_owned()),
+            Gate::Somebody => Some("get resources".to_owned()),
             _ => None,
         }
     }

@@ -65,7 +65,10 @@ pub(super) async fn explain_waits(args: &Explain, global: &Global) -> Result<u8,
     warn_without_keyring(&looked.context, &looked.preview.observed)?;
     let (world, now, about) = (looked.world(), looked.preview.clock.now(), args.about.as_deref());
     match global.output {
-        Format::Table => print(&waits_text(&world, about, &opts(global, now))),
+        Format::Table => {
+            let blueprint = args.blueprint.file.display().to_string();
+            print(&waits_text(&world, (about, &blueprint), &opts(global, now)));
+        }
         format => print_json(&waits_json(&world, about, now), format),
     }
     Ok(code::DONE)

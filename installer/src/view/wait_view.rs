@@ -28,7 +28,7 @@ fn chosen<'a>(world: &World<'a>, about: Option<&str>) -> Vec<(&'a Blocked, Outlo
 }
 
 /// Each wait in full, for people.
-pub fn waits_text(world: &World<'_>, about: Option<&str>, opts: &Opts) -> String {
+pub fn waits_text(world: &World<'_>, (about, blueprint): (Option<&str>, &str), opts: &Opts) -> String {
     let waits = chosen(world, about);
     let mut text = Text::default();
     if waits.is_empty() {
@@ -38,7 +38,7 @@ pub fn waits_text(world: &World<'_>, about: Option<&str>, opts: &Opts) -> String
     }
     text.line(&format!("{} of cluster {}", counted(waits.len(), "wait"), world.desired.name));
     for (blocked, outlook) in waits.iter().take(MOST) {
-        one(&mut text, blocked, outlook, opts);
+        one(&mut text, (blocked, outlook), blueprint, opts);
     }
     if waits.len() > MOST {
         let rest = counted(waits.len() - MOST, "more wait");
@@ -47,7 +47,7 @@ pub fn waits_text(world: &World<'_>, about: Option<&str>, opts: &Opts) -> String
     text.0
 }
 
-fn one(text: &mut Text, blocked: &Blocked, outlook: &Outlook, opts: &Opts) {
+fn one(text: &mut Text, (blocked, outlook): (&Blocked, &Outlook), blueprint: &str, opts: &Opts) {
     let tone = if blocked.by_debt { Tone::Bad } else { Tone::Warn };
     text.heading(opts.color, &clean(&blocked.subject));
     let mut line = |head: &str, body: &str| {
@@ -64,7 +64,7 @@ fn one(text: &mut Text, blocked: &Blocked, outlook: &Outlook, opts: &Opts) {
     }
     line("unblocks", &clean(&outlook.unblocks));
     if let Some(command) = &outlook.command {
-        line("see", &clean(&format!("castrum {command}")));
+        line("see", &clean(&format!("castrum {command} -f {blueprint}")));
     }
 }
 

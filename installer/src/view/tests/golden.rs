@@ -48,9 +48,9 @@ fn status() {
 #[test]
 fn waits() {
     let case = small();
-    let all = waits_text(&case.world(), None, &opts(110));
-    let narrow = waits_text(&case.world(), Some("public-1"), &opts(50));
-    let none = waits_text(&case.world(), Some("agents-1"), &opts(110));
+    let all = waits_text(&case.world(), (None, "c.yaml"), &opts(110));
+    let narrow = waits_text(&case.world(), (Some("public-1"), "c.yaml"), &opts(50));
+    let none = waits_text(&case.world(), (Some("agents-1"), "c.yaml"), &opts(110));
     assert_snapshot!(format!("{all}== public-1\n{narrow}== agents-1\n{none}"));
     assert_snapshot!("waits_json", json_text(&waits_json(&case.world(), None, NOW)));
     let by_component = waits_json(&case.world(), Some("edge"), NOW);

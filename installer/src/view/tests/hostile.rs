@@ -17,6 +17,7 @@ use crate::view::status_view::{node_json, node_text, status_json, status_text};
 use crate::view::style::{json_text, yaml};
 use crate::view::timeline_view::{timeline, timeline_json, timeline_svg, timeline_text};
 use crate::view::wait_gate::Gate;
+use crate::view::wait_view::{waits_json, waits_text};
 
 /// A title that is set, a screen that is wiped, C1 controls, a line that is overwritten, text that is turned round,
 /// text that hides, and the end of a tag.
@@ -58,12 +59,14 @@ fn texts(case: &Case) -> Vec<(String, String)> {
     for format in [GraphFormat::Dot, GraphFormat::Mermaid, GraphFormat::Svg, GraphFormat::Json] {
         texts.push((format!("graph {format:?}"), graph_text(&case.desired, &case.stack, format)));
     }
+    texts.push(("waits".to_owned(), waits_text(&world, (None, EVIL), &opts)));
     let mut values = vec![
         plan_json(&forecast, &case.observed),
         destroy_json(&case.plan, &case.observed),
         status_json(&world, NOW),
         node_json(&world, &node("public-1"), NOW).unwrap(),
         timeline_json(&timeline),
+        waits_json(&world, None, NOW),
     ];
     values.extend(Subject::ALL.map(|subject| get_json(subject, &world, &Filter::default(), NOW)));
     for value in values {

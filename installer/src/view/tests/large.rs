@@ -91,7 +91,9 @@ fn a_large_status_is_short() {
     case.plan.blocked = waits();
     let ill = timed("status with trouble", 5_000, || status_text(&case.world(), &opts(120)));
     assert!(ill.lines().count() < 70 && ill.contains("460 more that are not healthy"), "{ill}");
-    let each = timed("waits", 5_000, || crate::view::wait_view::waits_text(&case.world(), None, &opts(100)));
+    let each = timed("waits", 5_000, || {
+        crate::view::wait_view::waits_text(&case.world(), (None, "c.yaml"), &opts(100))
+    });
     assert!(each.lines().count() < 250 && each.contains("more waits; `castrum explain wait NODE`"), "{each}");
     let finish = Finish { world: case.world(), events: &[], blueprint: "cluster.yaml", code: 30 };
     let end = timed("finish", 5_000, || finish_text(&finish, &opts(120)));
