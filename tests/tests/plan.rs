@@ -177,12 +177,42 @@ fn what_is_not_declared_is_removed_but_for_masters_and_what_is_still_in_use() {
             .iter()
             .all(|step| !matches!(&step.action, Action::Remove { path } if path.name == "masters-3"))
     );
-    assert!(plan.debt.iter().any(|debt| debt.subject == "here/machine/masters-3"));
+    let kept = plan.debt.iter().find(|debt| debt.subject == "here/machine/masters-3").expect("it is kept");
+    assert_eq!(kept.area, Area::Safety);
     let network = "here/network/old".parse().expect("a path");
     let mut seen = sketch.observed.resources[&"here/network/nodes".parse().expect("a path")].clone();
     seen.path = network;
     sketch.observed.saw(seen);
     assert!(!sketch.steps().contains(&"remove here/network/old".to_owned()), "machines may be in it");
+}
+
+#[test]
+fn a_master_is_not_added_to_a_quorum_store_that_runs() {
+    let mut sketch = Sketch::whole(&small(1));
+    let mut more = small(1);
+    more.blueprint.groups.get_mut("masters").expect("a group").count = 5;
+    sketch.desired = more.desired().with_founders(sketch.desired.founders.clone());
+    let plan = sketch.plan();
+    let touched = |step: &castrum_blueprints::plan::Step| {
+        step.action.node().is_some_and(|node| node.as_str().starts_with("masters-"))
+    };
+    assert!(!plan.steps.iter().any(touched), "{:?}", sketch.steps());
+    let refused = |node: &str| plan.debt.iter().any(|debt| debt.subject == node && debt.area == Area::Safety);
+    assert!(refused("masters-4") && refused("masters-5") && plan.debt.len() == 2, "{:#?}", plan.debt);
+    assert!(plan.debt[0].reason.starts_with("store runs on masters-1 already"), "{:#?}", plan.debt);
+    // The same for a machine that is gone: as many new ones as are a majority would be a store of their own.
+    let mut sketch = Sketch::whole(&small(1));
+    sketch.observed.gone(&machine("masters-2"));
+    assert!(!sketch.steps().contains(&"ensure here/machine/masters-2".to_owned()));
+    assert!(sketch.plan().debt.iter().any(|debt| debt.subject == "masters-2" && debt.area == Area::Safety));
+    // Where no store has begun, a master is made as often as need be.
+    let mut sketch = Sketch::whole(&small(1));
+    for node in ["masters-1", "masters-2", "masters-3"] {
+        sketch.close(node, "store");
+        sketch.says(node, |status| status.components.clear());
+    }
+    sketch.observed.gone(&machine("masters-2"));
+    assert!(sketch.steps().contains(&"ensure here/machine/masters-2".to_owned()), "{:?}", sketch.steps());
 }
 
 #[test]

@@ -169,6 +169,8 @@ pub struct Debt {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Area {
+    /// What is refused because it could cost the quorum.
+    Safety,
     /// Making machines and networks.
     Infrastructure,
     /// Booting machines and admitting agents.

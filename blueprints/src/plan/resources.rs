@@ -101,6 +101,12 @@ fn address_known(seen: Option<&ResourceSeen>) -> bool {
 
 fn machine(draft: &mut Draft<'_>, path: &ResourcePath, spec: &ResourceSpec, ready: &Ready<'_>) {
     let node = path.name.parse::<NodeName>().ok().and_then(|name| draft.desired.nodes.get(&name));
+    if node.is_some_and(|node| node.role == Role::Master)
+        && !draft.observed.resources.contains_key(path)
+        && let Some(store) = running_quorum(draft, path)
+    {
+        return refuse_master(draft, path, &store);
+    }
     let joins = node.is_some_and(|node| !node.enrolled_by_installer());
     if joins && !ready.masters_known {
         return draft.wait(Wait {
@@ -113,6 +119,45 @@ fn machine(draft: &mut Draft<'_>, path: &ResourcePath, spec: &ResourceSpec, read
         });
     }
     ensure(draft, path, spec, joins);
+}
+
+/// A quorum store that runs on some other master, and where.
+fn running_quorum(draft: &Draft<'_>, path: &ResourcePath) -> Option<String> {
+    let renderer = &draft.desired.renderer;
+    let others =
+        draft.desired.nodes.iter().filter(|(_, node)| node.role == Role::Master && node.machine != *path);
+    let running = others.filter_map(|(name, _)| {
+        let heard = draft.observed.nodes.get(name)?.heard.as_ref()?;
+        let held = heard.status.components.keys();
+        let store = held
+            .into_iter()
+            .find(|held| renderer.names().any(|known| known == *held) && renderer.is_quorum(held))?;
+        Some(format!("{store} runs on {name} already"))
+    });
+    running.into_iter().next()
+}
+
+/// A new machine would begin with nothing: with others like it, it would found a second store beside the first, and with all
+/// the checks of each being ok nobody would see that there are two.
+fn refuse_master(draft: &mut Draft<'_>, path: &ResourcePath, store: &str) {
+    let since = draft.observed.taken_at;
+    let reason = format!(
+        "{store}, and a new machine is no member of it: masters are chosen when a cluster is made, and cannot be added or \
+         replaced yet"
+    );
+    let node: Option<NodeName> = path.name.parse().ok();
+    match &node {
+        Some(node) => draft.set_aside(node, reason.clone(), since, Area::Safety),
+        None => draft.debt(path.to_string(), reason.clone(), since, Area::Safety),
+    }
+    draft.blocked_by_debt(Wait {
+        subject: ensure_id(path),
+        waits_for: "the blueprint to declare the masters that there are".to_owned(),
+        gate: Gate::Blueprint,
+        last_seen: reason,
+        since,
+        node,
+    });
 }
 
 fn wait(draft: &mut Draft<'_>, path: &ResourcePath, awaited: Awaited<'_>) {
@@ -182,7 +227,7 @@ fn keep_master(draft: &mut Draft<'_>, path: &ResourcePath) {
     let since = draft.observed.taken_at;
     let reason =
         "it is a master that the blueprint no longer declares; removing masters is refused".to_owned();
-    draft.debt(path.to_string(), reason.clone(), since, Area::Platform);
+    draft.debt(path.to_string(), reason.clone(), since, Area::Safety);
     draft.blocked_by_debt(Wait {
         subject: format!("remove {path}"),
         waits_for: "the blueprint to declare it again".to_owned(),

@@ -184,7 +184,7 @@ impl Blocked {
                 format!("the checks of {component} to be ok; its log says why they are not")
             }
             Gate::Checks { component } => format!("the checks of {component} to be ok"),
-            Gate::Blueprint => "the blueprint to declare it again".to_owned(),
+            Gate::Blueprint => "the blueprint to declare what there is".to_owned(),
         }
     }
 

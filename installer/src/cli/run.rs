@@ -348,6 +348,7 @@ fn exit_code(outcome: &Outcome, desired: &Desired) -> u8 {
         Some(Progress::Converged) => code::DONE,
         Some(_) if usable(outcome, desired) => code::PARTIAL,
         Some(_) => match outcome.plan.debt.iter().map(|debt| debt.area).min() {
+            Some(Area::Safety) => code::REFUSED,
             Some(Area::Infrastructure) => code::INFRASTRUCTURE,
             Some(Area::Boot) => code::BOOT,
             Some(Area::Platform) | None => code::PLATFORM,

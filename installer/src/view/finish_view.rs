@@ -95,6 +95,7 @@ fn hint(debt: &Debt, blueprint: Option<&str>) -> String {
             Area::Infrastructure => {
                 "see to what the place says above, then run the same command again".to_owned()
             }
+            Area::Safety => "change the blueprint back, then run the same command again".to_owned(),
             Area::Boot | Area::Platform => {
                 "see to what is said above, then run the same command again".to_owned()
             }
@@ -107,6 +108,7 @@ fn hint(debt: &Debt, blueprint: Option<&str>) -> String {
         return format!("let the machine of {node} go on, then apply again");
     }
     match debt.area {
+        Area::Safety => "change the number of masters back, then apply again".to_owned(),
         Area::Infrastructure => format!("see to what the place says of {node}, then apply again"),
         Area::Boot => format!("look at it with `castrum node ssh {node}{option}`; then apply again"),
         Area::Platform => {
