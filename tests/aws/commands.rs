@@ -142,9 +142,9 @@ async fn the_example_is_made_once_through_kills_and_removed_without_a_trace() {
     }
     two_at_once(&desk).await;
     let resources = desk.json("get resources -f aws.yaml -o json");
-    let states: Vec<&str> =
+    let held: Vec<&str> =
         resources["items"].as_array().unwrap().iter().map(|item| item["state"].as_str().unwrap()).collect();
-    assert_eq!(states, ["as declared"; RESOURCES], "{resources:#}");
+    assert_eq!(held, ["as declared"; RESOURCES], "{resources:#}");
     let parts = desk.parts().await;
     let twice: Vec<_> = parts.iter().filter(|(_, ids)| ids.len() > 1).collect();
     assert!(twice.is_empty() && parts.len() > RESOURCES - 2, "{twice:?} of {parts:#?}");

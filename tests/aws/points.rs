@@ -3,8 +3,8 @@
 //!
 //! ```text
 //!   for each kind, in the order of what needs what:
-//!     ensure, killed ──▶ ensure again ──▶ as if nothing had happened ──▶ remove ──▶ as before
-//!     remove, killed ──▶ remove again ──▶ as before
+//!     ensure, killed ──▶ ensure again ──▶ as if nothing had happened      and from the account as it was before, again
+//!     remove, killed ──▶ remove again ──▶ as if nothing had happened
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -81,8 +81,6 @@ impl Deed {
 
     /// Does it with a process that is killed at one point; the action at which it died.
     async fn killed(&self, camp: &mut Camp, stop: &Stop) -> Option<String> {
-        // A name has so many lives while its tokens are known, and these are more.
-        camp.peer.forget_tokens().await;
         camp.restart().await;
         camp.peer.stop_at(stop).await;
         let (cloud, deed) = (Arc::clone(&camp.cloud), self.clone());
@@ -102,46 +100,40 @@ impl Deed {
     }
 }
 
-/// A deed, what takes it back, and the account before and after it.
+/// A deed, and the account before and after it.
 struct Case<'a> {
     deed: &'a Deed,
-    undo: &'a Deed,
-    before: String,
+    before: u64,
     after: String,
 }
 
 impl Case<'_> {
-    /// Takes the deed back; the account is what it was, and the same to the byte where nothing had to be made anew.
-    async fn taken_back(&self, camp: &Camp) {
-        self.undo.done(camp).await;
-        if self.undo.removes {
-            assert_same(&camp.peer.account().await, &self.before);
-        }
-    }
-
-    /// Kills the deed at one point, does it again, and takes it back.
+    /// Kills the deed at one point, and does it again, from the account as it was before.
     async fn prove(&self, camp: &mut Camp, stop: &Stop, action: &str) {
         let text = format!("{} at its call {} ({action}), {}", self.deed.wanted.path, stop.nth, stop.moment);
+        camp.peer.restore(self.before).await;
         // What is looked at side by side comes in any order, so that the call may be another one of these.
         let reached = self.deed.killed(camp, stop).await;
         assert!(reached.is_some(), "{}: it does not come to {text}", verb(self.deed));
         println!("{} killed: {text}", verb(self.deed));
         self.deed.done(camp).await;
         assert_same(&camp.peer.named().await, &self.after);
-        self.taken_back(camp).await;
     }
 }
 
-/// Kills one deed at all of its points. `undo` brings the account back to what it was before the deed.
+/// Kills one deed at all of its points. `undo` brings the account back to what it was before the deed: the same to the byte
+/// where nothing had to be made anew. It does so once: a point that ends with the same account ends with what can be taken back.
 async fn prove(camp: &mut Camp, (deed, undo): (&Deed, &Deed), tally: &mut Tally) {
-    let before = camp.peer.account().await;
-    camp.peer.forget_tokens().await;
+    let (account, before) = (camp.peer.account().await, camp.peer.copy().await);
     camp.restart().await;
     camp.peer.forget_calls().await;
     deed.done(camp).await;
     let calls = camp.peer.calls().await;
-    let case = Case { deed, undo, before, after: camp.peer.named().await };
-    case.taken_back(camp).await;
+    let case = Case { deed, before, after: camp.peer.named().await };
+    undo.done(camp).await;
+    if undo.removes {
+        assert_same(&camp.peer.account().await, &account);
+    }
     let what = variant(&deed.wanted.spec);
     for (at, call) in calls.iter().enumerate() {
         for moment in MOMENTS {
@@ -158,6 +150,8 @@ async fn prove(camp: &mut Camp, (deed, undo): (&Deed, &Deed), tally: &mut Tally)
             tally.took += began.elapsed();
         }
     }
+    camp.peer.restore(before).await;
+    camp.restart().await;
 }
 
 fn verb(deed: &Deed) -> &'static str {
