@@ -199,6 +199,7 @@ fn a_master_is_not_added_to_a_quorum_store_that_runs() {
     assert!(!plan.steps.iter().any(touched), "{:?}", sketch.steps());
     let refused = |node: &str| plan.debt.iter().any(|debt| debt.subject == node && debt.area == Area::Safety);
     assert!(refused("masters-4") && refused("masters-5") && plan.debt.len() == 2, "{:#?}", plan.debt);
+    assert!(plan.blocked.iter().all(|blocked| blocked.by_debt), "no run waits for it: {:#?}", plan.blocked);
     assert!(plan.debt[0].reason.starts_with("store runs on masters-1 already"), "{:#?}", plan.debt);
     // The same for a machine that is gone: as many new ones as are a majority would be a store of their own.
     let mut sketch = Sketch::whole(&small(1));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::destroy::NAMELESS;
 use super::draft::{Draft, Wait};
 use super::{Action, Area, EnsureStep, Gate};
-use crate::names::{NodeName, ResourceKind, ResourcePath, Role, SiteName};
+use crate::names::{ComponentName, NodeName, ResourceKind, ResourcePath, Role, SiteName};
 use crate::resource::{PowerState, ResourceSeen, ResourceSpec};
 
 pub(super) fn plan(draft: &mut Draft<'_>) {
@@ -46,6 +46,8 @@ fn blind(draft: &Draft<'_>, path: &ResourcePath) -> Option<String> {
 struct Ready<'a> {
     /// Whether every master's machine has an address, which all other nodes' boot data names.
     masters_known: bool,
+    /// Why no machine of a master can be made any more, if some master has none.
+    refused: Option<String>,
     /// What is declared and cannot be used yet, by site.
     missing: BTreeMap<&'a SiteName, BTreeMap<(ResourceKind, &'a str), Awaited<'a>>>,
 }
@@ -67,8 +69,10 @@ const FOUNDATIONS: [ResourceKind; 2] = [ResourceKind::Image, ResourceKind::Netwo
 impl<'a> Ready<'a> {
     fn of(draft: &Draft<'a>) -> Self {
         let (desired, observed) = (draft.desired, draft.observed);
-        let mut masters = desired.nodes.values().filter(|node| node.role == Role::Master);
-        let masters_known = masters.all(|node| address_known(observed.resources.get(&node.machine)));
+        let masters = || desired.nodes.values().filter(|node| node.role == Role::Master);
+        let masters_known = masters().all(|node| address_known(observed.resources.get(&node.machine)));
+        let all_there = masters().all(|node| observed.resources.contains_key(&node.machine));
+        let refused = if all_there { None } else { running_quorum(draft) };
         let mut missing: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
         for path in desired.resources.keys().filter(|path| path.kind != ResourceKind::Machine) {
             let seen = observed.resources.get(path);
@@ -81,7 +85,7 @@ impl<'a> Ready<'a> {
                 missing.entry(&path.site).or_default().insert((path.kind, path.name.as_str()), awaited);
             }
         }
-        Self { masters_known, missing }
+        Self { masters_known, refused, missing }
     }
 
     /// The first of what a resource needs that cannot be used yet.
@@ -101,40 +105,38 @@ fn address_known(seen: Option<&ResourceSeen>) -> bool {
 
 fn machine(draft: &mut Draft<'_>, path: &ResourcePath, spec: &ResourceSpec, ready: &Ready<'_>) {
     let node = path.name.parse::<NodeName>().ok().and_then(|name| draft.desired.nodes.get(&name));
-    if node.is_some_and(|node| node.role == Role::Master)
+    if let Some(store) = &ready.refused
+        && node.is_some_and(|node| node.role == Role::Master)
         && !draft.observed.resources.contains_key(path)
-        && let Some(store) = running_quorum(draft, path)
     {
-        return refuse_master(draft, path, &store);
+        return refuse_master(draft, path, store);
     }
     let joins = node.is_some_and(|node| !node.enrolled_by_installer());
     if joins && !ready.masters_known {
-        return draft.wait(Wait {
+        let wait = Wait {
             subject: path.to_string(),
             waits_for: "the addresses of all masters, which its boot data names".to_owned(),
             gate: Gate::Addresses,
             last_seen: "some master's machine has no address yet".to_owned(),
             since: draft.observed.taken_at,
             node: path.name.parse().ok(),
-        });
+        };
+        return draft.wait_in_hope(wait, ready.refused.is_none());
     }
     ensure(draft, path, spec, joins);
 }
 
-/// A quorum store that runs on some other master, and where.
-fn running_quorum(draft: &Draft<'_>, path: &ResourcePath) -> Option<String> {
+/// A quorum store that runs on some master, and where.
+fn running_quorum(draft: &Draft<'_>) -> Option<String> {
     let renderer = &draft.desired.renderer;
-    let others =
-        draft.desired.nodes.iter().filter(|(_, node)| node.role == Role::Master && node.machine != *path);
-    let running = others.filter_map(|(name, _)| {
+    let stores: Vec<&ComponentName> = renderer.names().filter(|name| renderer.is_quorum(name)).collect();
+    let masters = draft.desired.nodes.iter().filter(|(_, node)| node.role == Role::Master);
+    let mut running = masters.filter_map(|(name, _)| {
         let heard = draft.observed.nodes.get(name)?.heard.as_ref()?;
-        let held = heard.status.components.keys();
-        let store = held
-            .into_iter()
-            .find(|held| renderer.names().any(|known| known == *held) && renderer.is_quorum(held))?;
+        let store = stores.iter().find(|store| heard.status.components.contains_key(**store))?;
         Some(format!("{store} runs on {name} already"))
     });
-    running.into_iter().next()
+    running.next()
 }
 
 /// A new machine would begin with nothing: with others like it, it would found a second store beside the first, and with all
