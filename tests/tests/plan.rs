@@ -206,6 +206,13 @@ fn a_master_is_not_added_to_a_quorum_store_that_runs() {
     sketch.observed.gone(&machine("masters-2"));
     assert!(!sketch.steps().contains(&"ensure here/machine/masters-2".to_owned()));
     assert!(sketch.plan().debt.iter().any(|debt| debt.subject == "masters-2" && debt.area == Area::Safety));
+    // The same for masters under other names.
+    let mut sketch = Sketch::whole(&small(1));
+    let mut renamed = small(1);
+    let group = renamed.blueprint.groups.remove("masters").expect("a group");
+    renamed.blueprint.groups.insert("heads".parse().expect("a name"), group);
+    sketch.desired = renamed.desired().with_founders(sketch.desired.founders.clone());
+    assert!(!sketch.steps().iter().any(|step| step.contains("heads-")), "{:?}", sketch.steps());
     // Where no store has begun, a master is made as often as need be.
     let mut sketch = Sketch::whole(&small(1));
     for node in ["masters-1", "masters-2", "masters-3"] {

@@ -126,14 +126,13 @@ fn machine(draft: &mut Draft<'_>, path: &ResourcePath, spec: &ResourceSpec, read
     ensure(draft, path, spec, joins);
 }
 
-/// A quorum store that runs on some master, and where.
+/// A quorum store that runs on some node, declared or not, and where.
 fn running_quorum(draft: &Draft<'_>) -> Option<String> {
     let renderer = &draft.desired.renderer;
     let stores: Vec<&ComponentName> = renderer.names().filter(|name| renderer.is_quorum(name)).collect();
-    let masters = draft.desired.nodes.iter().filter(|(_, node)| node.role == Role::Master);
-    let mut running = masters.filter_map(|(name, _)| {
-        let heard = draft.observed.nodes.get(name)?.heard.as_ref()?;
-        let store = stores.iter().find(|store| heard.status.components.contains_key(**store))?;
+    let mut running = draft.observed.nodes.iter().filter_map(|(name, seen)| {
+        let held = &seen.heard.as_ref()?.status.components;
+        let store = stores.iter().find(|store| held.contains_key(**store))?;
         Some(format!("{store} runs on {name} already"))
     });
     running.next()
