@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use castrum_blueprints::names::Timestamp;
+use castrum_blueprints::names::{Role, Timestamp};
 use castrum_blueprints::observed::Failed;
 use castrum_blueprints::plan::{Action, Area, Progress, plan};
 use castrum_blueprints::resource::{Blind, PowerState};
@@ -221,6 +221,23 @@ fn a_master_is_not_added_to_a_quorum_store_that_runs() {
     }
     sketch.observed.gone(&machine("masters-2"));
     assert!(sketch.steps().contains(&"ensure here/machine/masters-2".to_owned()), "{:?}", sketch.steps());
+}
+
+#[test]
+fn a_member_of_a_quorum_store_does_not_change_its_role() {
+    let mut sketch = Sketch::whole(&small(3));
+    let mut turned = small(3);
+    for (group, role) in [("masters", Role::Agent), ("agents", Role::Master)] {
+        turned.blueprint.groups.get_mut(group).expect("a group").role = role;
+    }
+    sketch.desired = turned.desired().with_founders(sketch.desired.founders.clone());
+    let plan = sketch.plan();
+    let published = plan.steps.iter().any(|step| matches!(step.action, Action::Publish { .. }));
+    assert!(!published, "{:?}", sketch.steps());
+    for node in ["masters-1", "masters-2", "masters-3", "agents-1", "agents-2", "agents-3"] {
+        let debt = plan.debt.iter().find(|debt| debt.subject == node).expect("it is set aside");
+        assert!(debt.area == Area::Safety && debt.reason.ends_with("cannot be changed yet"), "{debt:?}");
+    }
 }
 
 #[test]

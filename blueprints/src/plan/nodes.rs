@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::draft::{Draft, Wait};
 use super::{Action, Area, Gate};
 use crate::desired::DesiredNode;
-use crate::names::{NodeName, Timestamp};
+use crate::names::{ComponentName, NodeName, Timestamp};
 use crate::observed::{Heard, NodeSeen};
 use crate::resource::{MachineSeen, PowerState};
 
@@ -34,15 +34,52 @@ pub(super) fn plan<'a>(draft: &mut Draft<'a>) -> Standings<'a> {
     for (name, node) in desired.nodes.iter() {
         let machine = observed.resources.get(&node.machine).and_then(|seen| seen.machine.as_ref());
         let seen = observed.nodes.get(name);
-        let mut heard = seen.and_then(|seen| seen.heard.as_ref());
+        let (mut heard, mut refused) = (seen.and_then(|seen| seen.heard.as_ref()), false);
         if let Some(machine) = machine {
             heard = judge(draft, (name, node), machine, seen);
         }
+        if let Some(reason) = heard.and_then(|heard| other_role(draft, node, heard)) {
+            refuse_role(draft, name, &reason);
+            refused = true;
+            heard = None;
+        }
         let set_aside = draft.is_set_aside(name);
-        let address = machine.and_then(|machine| machine.address);
+        // Nobody is told of it in that role: whoever looked for a master there would find none.
+        let address = machine.and_then(|machine| machine.address).filter(|_| !refused);
         standings.insert(name, Standing { node, address, heard, seen, set_aside });
     }
     standings
+}
+
+/// What shows that the node has another role than it is declared with, as far as that concerns a quorum store.
+fn other_role(draft: &Draft<'_>, node: &DesiredNode, heard: &Heard) -> Option<String> {
+    let (renderer, held) = (&draft.desired.renderer, &heard.status.components);
+    let stands_on = |name: &ComponentName, store: &ComponentName| {
+        renderer.names().any(|known| known == name) && renderer.requires(name).contains(store)
+    };
+    renderer.names().filter(|name| renderer.is_quorum(name)).find_map(|store| {
+        let carries = renderer.roles(store).contains(&node.role);
+        match held.contains_key(store) {
+            true if !carries => Some(format!("it is a member of {store}, and is declared as {}", node.role)),
+            false if carries && held.keys().any(|name| stands_on(name, store)) => {
+                Some(format!("it joined without {store}, and is declared as {}", node.role))
+            }
+            _ => None,
+        }
+    })
+}
+
+fn refuse_role(draft: &mut Draft<'_>, name: &NodeName, reason: &str) {
+    let (since, reason) = (draft.observed.taken_at, format!("{reason}: a node's role cannot be changed yet"));
+    draft.set_aside(name, reason.clone(), since, Area::Safety);
+    draft.blocked_by_debt(Wait {
+        subject: format!("change of {name}"),
+        waits_for: "the blueprint to declare it in its role".to_owned(),
+        gate: Gate::Blueprint,
+        last_seen: reason,
+        since,
+        node: Some(name.clone()),
+    });
 }
 
 /// Sets the node aside, enrolls it, or waits for it; returns its last word if that is recent.
