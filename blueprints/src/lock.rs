@@ -2,7 +2,7 @@
 //!
 //! With the blueprint it is all that is needed to find a cluster again. It names no host and holds no secret.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +34,9 @@ pub struct Lock {
     /// What each component is made of.
     #[serde(default)]
     pub components: BTreeMap<ComponentName, LockedComponent>,
+    /// The masters that the cluster was made with.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub masters: BTreeSet<NodeName>,
     /// Which node founded a component's membership. Written before the founding is asked for, so it happens once.
     #[serde(default)]
     pub founders: BTreeMap<ComponentName, NodeName>,
@@ -50,6 +53,7 @@ impl Lock {
             agent: None,
             images: BTreeMap::new(),
             components: BTreeMap::new(),
+            masters: BTreeSet::new(),
             founders: BTreeMap::new(),
         }
     }

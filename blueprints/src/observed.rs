@@ -83,6 +83,9 @@ pub struct StepFailure {
     pub message: String,
 }
 
+/// More calls of a place than one step makes.
+const CALLS: u32 = 32;
+
 /// How a step just failed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Failed {
@@ -195,8 +198,9 @@ impl Observed {
     /// How often a step has failed at one call of the place. Who fails at another one than before has got further, or at least
     /// not stayed where it was; each call counts by itself, so that in the end pauses grow whatever happens.
     pub fn failed_at(&self, step: &str, at: Option<&str>) -> u32 {
-        let known = self.failures.get(step).and_then(|known| known.at.get(at.unwrap_or_default()));
-        known.copied().unwrap_or(0)
+        let Some(known) = self.failures.get(step) else { return 0 };
+        // A provider may name no two calls alike.
+        known.at.get(at.unwrap_or_default()).copied().unwrap_or(0).max(known.attempts / CALLS)
     }
 
     /// Takes in that a step failed.
@@ -209,7 +213,8 @@ impl Observed {
             message: String::new(),
         });
         failure.attempts += 1;
-        *failure.at.entry(failed.at.unwrap_or_default()).or_insert(0) += 1;
+        let at = failed.at.filter(|at| failure.at.len() < CALLS as usize || failure.at.contains_key(at));
+        *failure.at.entry(at.unwrap_or_default()).or_insert(0) += 1;
         failure.retry_at = failed.retry_at;
         failure.message = failed.message;
     }
@@ -237,6 +242,12 @@ mod tests {
         }
         assert_eq!(told, [0, 0, 1, 0, 2, 1, 1, 0]);
         assert_eq!(observed.failures["step"].attempts, 8);
+        for number in 0..2_000 {
+            let failed = Failed { at: Some(format!("call {number}")), ..Failed::default() };
+            observed.failed("step", failed, Timestamp(0));
+        }
+        assert!(observed.failed_at("step", Some("another")) > 8, "in the end it waits as long as can be");
+        assert!(observed.failures["step"].at.len() <= 33);
         observed.succeeded("step");
         assert_eq!(observed.failed_at("step", Some("make")), 0);
     }

@@ -210,6 +210,40 @@ fn a_simulated_cluster_is_made_applied_again_and_destroyed() {
 }
 
 #[test]
+fn a_cluster_keeps_the_masters_that_it_was_made_with() {
+    let folder = folder(SMALL);
+    let blueprint = folder.path().join("cluster.yaml");
+    assert_eq!(code(&castrum(folder.path(), &["apply", "--yes"])), 0);
+    for other in [SMALL.replace("count: 1", "count: 3"), SMALL.replace("masters:", "heads:")] {
+        assert_ne!(other, SMALL);
+        std::fs::write(&blueprint, other).expect("written");
+        for words in [&["plan"][..], &["apply", "--yes"]] {
+            let refused = castrum(folder.path(), words);
+            let said = text(&refused.stderr);
+            assert!(code(&refused) == 24 && said.contains("made with the masters masters-1, "), "{said}");
+        }
+    }
+    std::fs::write(&blueprint, SMALL).expect("written");
+    assert_eq!(code(&castrum(folder.path(), &["plan", "--detailed-exitcode"])), 0, "nothing was touched");
+    assert_eq!(code(&castrum(folder.path(), &["destroy", "--yes"])), 0);
+    std::fs::write(&blueprint, SMALL.replace("count: 1", "count: 3")).expect("written");
+    let again = castrum(folder.path(), &["apply", "--yes"]);
+    assert_eq!(code(&again), 0, "where nothing is left anything can be made\n{}", text(&again.stderr));
+}
+
+#[test]
+fn what_explain_wait_is_asked_about_must_exist() {
+    let folder = folder(SMALL);
+    assert_eq!(code(&castrum(folder.path(), &["apply", "--yes"])), 0);
+    let asked = |about: &str| castrum(folder.path(), &["explain", "wait", about]);
+    assert_eq!(text(&asked("masters-1").stdout), "Nothing of `masters-1` waits.\n");
+    for about in ["cluster.yaml", "mastres-1"] {
+        let refused = asked(about);
+        assert!(code(&refused) == 64 && text(&refused.stderr).contains("is no node"), "{about}");
+    }
+}
+
+#[test]
 fn scripts_of_own_checks_are_part_of_what_is_planned() {
     let folder = folder(&format!("{SMALL}checks: {{ own: {{ description: It holds., run: own.sh }} }}\n"));
     let script = |text: &str| std::fs::write(folder.path().join("own.sh"), text).expect("a script");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use castrum_blueprints::names::{Role, Timestamp};
 use castrum_blueprints::observed::Failed;
-use castrum_blueprints::plan::{Action, Area, Progress, plan};
+use castrum_blueprints::plan::{Action, Area, Progress, masters_to_pin, plan};
 use castrum_blueprints::resource::{Blind, PowerState};
 use castrum_blueprints::status::Phase;
 use castrum_tests::cluster::{site, small};
@@ -200,7 +200,11 @@ fn a_master_is_not_added_to_a_quorum_store_that_runs() {
     let refused = |node: &str| plan.debt.iter().any(|debt| debt.subject == node && debt.area == Area::Safety);
     assert!(refused("masters-4") && refused("masters-5") && plan.debt.len() == 2, "{:#?}", plan.debt);
     assert!(plan.blocked.iter().all(|blocked| blocked.by_debt), "no run waits for it: {:#?}", plan.blocked);
-    assert!(plan.debt[0].reason.starts_with("store runs on masters-1 already"), "{:#?}", plan.debt);
+    assert!(
+        plan.debt[0].reason.starts_with("its machine is gone; store runs on masters-1 already"),
+        "{:#?}",
+        plan.debt
+    );
     // The same for a machine that is gone: as many new ones as are a majority would be a store of their own.
     let mut sketch = Sketch::whole(&small(1));
     sketch.observed.gone(&machine("masters-2"));
@@ -215,12 +219,64 @@ fn a_master_is_not_added_to_a_quorum_store_that_runs() {
     assert!(!sketch.steps().iter().any(|step| step.contains("heads-")), "{:?}", sketch.steps());
     // Where no store has begun, a master is made as often as need be.
     let mut sketch = Sketch::whole(&small(1));
+    sketch.desired = sketch.desired.with_founders(std::collections::BTreeMap::new());
     for node in ["masters-1", "masters-2", "masters-3"] {
         sketch.close(node, "store");
         sketch.says(node, |status| status.components.clear());
     }
     sketch.observed.gone(&machine("masters-2"));
     assert!(sketch.steps().contains(&"ensure here/machine/masters-2".to_owned()), "{:?}", sketch.steps());
+}
+
+#[test]
+fn a_cluster_keeps_the_masters_that_it_was_made_with_whoever_is_heard() {
+    let mut sketch = Sketch::whole(&small(1));
+    sketch.observed.nodes.clear();
+    let none = std::collections::BTreeSet::new();
+    let pinned = masters_to_pin(&none, &sketch.desired, &sketch.observed).expect("the first time");
+    assert_eq!(pinned, ["masters-1", "masters-2", "masters-3"].map(name).into());
+    assert_eq!(masters_to_pin(&pinned, &sketch.desired, &sketch.observed), Ok(pinned.clone()));
+    let changed = |change: &dyn Fn(&mut castrum_blueprints::blueprint::Blueprint)| {
+        let mut cluster = small(1);
+        change(&mut cluster.blueprint);
+        cluster.desired()
+    };
+    let count = |count| {
+        changed(&move |blueprint| blueprint.groups.get_mut("masters").expect("a group").count = count)
+    };
+    let renamed = changed(&|blueprint| {
+        let group = blueprint.groups.remove("masters").expect("a group");
+        blueprint.groups.insert("heads".parse().expect("a name"), group);
+    });
+    for other in [count(1), count(5), renamed] {
+        masters_to_pin(&pinned, &other, &sketch.observed).expect_err("other masters");
+        let mut unseen = sketch.observed.clone();
+        unseen.resources.clear();
+        let reason = "no answer".to_owned();
+        unseen.blind.push(Blind { site: site(), kind: None, reason });
+        masters_to_pin(&pinned, &other, &unseen).expect_err("unseen is not absent");
+        // Where no machine is, there is no store.
+        unseen.blind.clear();
+        assert!(masters_to_pin(&pinned, &other, &unseen).is_ok_and(|masters| masters != pinned));
+    }
+}
+
+#[test]
+fn a_master_of_a_founded_platform_is_not_made_anew_while_another_is_there_unheard() {
+    let mut sketch = Sketch::whole(&small(1));
+    sketch.observed.nodes.clear();
+    sketch.observed.gone(&machine("masters-2"));
+    sketch.observed.gone(&machine("masters-3"));
+    assert!(
+        !sketch.steps().iter().any(|step| step.starts_with("ensure here/machine/masters-")),
+        "{:?}",
+        sketch.steps()
+    );
+    sketch.observed.gone(&machine("masters-1"));
+    assert!(
+        sketch.steps().contains(&"ensure here/machine/masters-2".to_owned()),
+        "nothing is left to be split"
+    );
 }
 
 #[test]

@@ -72,7 +72,7 @@ fn memberships_manifests_and_agents_have_their_gates() {
     assert_eq!(sketch.gate("node agents-1"), Some(Gate::Manifest { generation }));
     let seen = sketch.observed.nodes.get_mut(&name("agents-1")).expect("known");
     (seen.heard, seen.awaited_since) = (None, Some(sketch.now));
-    assert_eq!(sketch.gate("node agents-1"), Some(Gate::Agent));
+    assert_eq!(sketch.gate("node agents-1"), Some(Gate::Agent { again: false }));
     sketch.observed.gone(&machine("agents-1"));
     sketch.close("masters-1", "panel");
     assert_eq!(sketch.gate("panel on masters-1"), Some(Gate::Addresses));

@@ -50,8 +50,8 @@ pub(crate) static BLUEPRINT: Record = Record {
             key: "checks",
             shape: Shape::Map(Map { key: "NAME", form: Word::Name, value: &Shape::Record(&CHECK), least: 0 }),
             need: Need::Default("{}"),
-            about: "Checks of your own, by name. Each is a script that every node of its roles runs again and again, once \
-                    the stack's components on it are healthy. It ends with 0 (ok), 1 (warning), 2 (critical) or 3 (unknown), \
+            about: "Checks of your own, by name. Each is a script that every node of its roles runs again and again, as \
+                    root, once what all of these carry is healthy on it. It ends with 0 (ok), 1 (warning), 2 (critical) or 3 (unknown), \
                     and says in its first line what it saw; anything else, and no end in time, is unknown. Only ok counts as \
                     healthy, so a run waits for it, and no further node is changed while it is not.",
             example: "{ scratch: { description: There is room for scratch files., run: checks/scratch.sh } }",

@@ -307,7 +307,7 @@ fn await_health(draft: &mut Draft<'_>, held: &Held<'_>, open: &[&ComponentName])
         draft.wait(Wait {
             subject: format!("node {}", held.name),
             waits_for: "its agent to go on".to_owned(),
-            gate: Gate::Agent,
+            gate: Gate::Node,
             last_seen: problem.clone(),
             since: held.heard.at,
             node: Some(held.name.clone()),

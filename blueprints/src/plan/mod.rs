@@ -19,6 +19,7 @@ mod destroy;
 mod draft;
 mod forecast;
 mod hope;
+mod masters;
 mod nodes;
 mod recover;
 mod resources;
@@ -38,6 +39,7 @@ use crate::resource::ResourceSpec;
 
 pub use destroy::plan_destroy;
 pub use forecast::{Forecast, Foreseen, forecast, foresee};
+pub use masters::{OtherMasters, masters_to_pin};
 pub use recover::{forecast_recover, plan_recover};
 pub use wait::{Blocked, Gate, Outlook, Waiting};
 

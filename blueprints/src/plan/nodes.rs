@@ -116,7 +116,7 @@ fn judge<'a>(
         }
         let reason =
             format!("its agent has been silent; last heard at generation {}", heard.status.generation);
-        set_aside(draft, name, (Gate::Agent, reason), heard.at);
+        set_aside(draft, name, (Gate::Agent { again: true }, reason), heard.at);
         return None;
     }
     not_heard(draft, (name, node), machine, seen);
@@ -128,7 +128,7 @@ fn await_word(draft: &mut Draft<'_>, name: &NodeName, heard: &Heard, since: Time
     draft.wait(Wait {
         subject: format!("node {name}"),
         waits_for: "its agent to be heard again".to_owned(),
-        gate: Gate::Agent,
+        gate: Gate::Agent { again: true },
         last_seen: format!("it was at generation {}", heard.status.generation),
         since,
         node: Some(name.clone()),
@@ -145,7 +145,12 @@ fn not_heard(
     if draft.overdue(since, draft.desired.limits.boot_seconds) {
         let failure = draft.observed.failures.get(&format!("enroll {name}"));
         let seen = failure.map_or_else(|| "nothing was heard of it".to_owned(), |f| f.message.clone());
-        return set_aside(draft, name, (Gate::Agent, format!("its agent did not come: {seen}")), since);
+        return set_aside(
+            draft,
+            name,
+            (Gate::Agent { again: false }, format!("its agent did not come: {seen}")),
+            since,
+        );
     }
     let enrolled_at = seen.and_then(|seen| seen.enrolled_at).filter(|at| *at >= machine.created_at);
     let enroll =
@@ -177,7 +182,7 @@ fn await_agent(draft: &mut Draft<'_>, name: &NodeName, enrolled_at: Option<Times
     draft.wait(Wait {
         subject: format!("node {name}"),
         waits_for: "its agent to be heard".to_owned(),
-        gate: Gate::Agent,
+        gate: Gate::Agent { again: false },
         last_seen: last_seen.to_owned(),
         since,
         node: Some(name.clone()),

@@ -72,7 +72,7 @@ impl<'a> Ready<'a> {
         let masters = || desired.nodes.values().filter(|node| node.role == Role::Master);
         let masters_known = masters().all(|node| address_known(observed.resources.get(&node.machine)));
         let all_there = masters().all(|node| observed.resources.contains_key(&node.machine));
-        let refused = if all_there { None } else { running_quorum(draft) };
+        let refused = if all_there { None } else { running_quorum(draft).or_else(|| may_run(draft)) };
         let mut missing: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
         for path in desired.resources.keys().filter(|path| path.kind != ResourceKind::Machine) {
             let seen = observed.resources.get(path);
@@ -138,13 +138,23 @@ fn running_quorum(draft: &Draft<'_>) -> Option<String> {
     running.next()
 }
 
+/// Whether a quorum store may run on a machine of which nobody is heard: the platform was founded, and some master is there.
+fn may_run(draft: &Draft<'_>) -> Option<String> {
+    let (desired, observed) = (draft.desired, draft.observed);
+    let mut masters = desired.nodes.iter().filter(|(_, node)| node.role == Role::Master);
+    let there = masters.find(|(_, node)| observed.resources.contains_key(&node.machine));
+    there
+        .filter(|_| !desired.founders.is_empty())
+        .map(|(name, _)| format!("the platform was founded, and {name} is there"))
+}
+
 /// A new machine would begin with nothing: with others like it, it would found a second store beside the first, and with all
 /// the checks of each being ok nobody would see that there are two.
 fn refuse_master(draft: &mut Draft<'_>, path: &ResourcePath, store: &str) {
     let since = draft.observed.taken_at;
     let reason = format!(
-        "{store}, and a new machine is no member of it: masters are chosen when a cluster is made, and cannot be added or \
-         replaced yet"
+        "its machine is gone; {store}, and a new machine would be no member of the quorum store, so none is made: masters \
+         cannot be replaced yet"
     );
     let node: Option<NodeName> = path.name.parse().ok();
     match &node {
@@ -153,8 +163,8 @@ fn refuse_master(draft: &mut Draft<'_>, path: &ResourcePath, store: &str) {
     }
     draft.blocked_by_debt(Wait {
         subject: ensure_id(path),
-        waits_for: "the blueprint to declare the masters that there are".to_owned(),
-        gate: Gate::Blueprint,
+        waits_for: "its machine to be there again".to_owned(),
+        gate: Gate::Machine,
         last_seen: reason,
         since,
         node,

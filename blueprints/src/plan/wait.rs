@@ -55,10 +55,15 @@ pub enum Gate {
     },
     /// Addresses of machines.
     Addresses,
-    /// A machine that somebody has paused.
+    /// A machine that somebody has paused, or that is gone and cannot be made anew.
     Machine,
     /// A node's agent to be heard.
-    Agent,
+    Agent {
+        /// Whether it was heard before.
+        again: bool,
+    },
+    /// What a node itself says that keeps it from going on.
+    Node,
     /// A bundle to be in the depot.
     Bundle {
         /// Of which component.
@@ -145,7 +150,8 @@ impl Blocked {
         match self.gate {
             _ if self.by_debt => None,
             Gate::Checks { .. } | Gate::Manifest { .. } => Some(limits.settle_seconds),
-            Gate::Agent => Some(limits.boot_seconds),
+            Gate::Agent { again: true } => Some(limits.silence_seconds),
+            Gate::Agent { again: false } => Some(limits.boot_seconds),
             _ => None,
         }
     }
@@ -159,7 +165,13 @@ impl Blocked {
     }
 
     fn unblocks(&self, desired: &Desired) -> String {
+        use Gate::{Addresses, Bundle, Component, Founding, Resource, Turn};
         match &self.gate {
+            Addresses | Bundle { .. } | Component { .. } | Founding { .. } | Resource { .. } | Turn
+                if self.by_debt =>
+            {
+                "what it waits for is set aside: that to be mended, and another apply".to_owned()
+            }
             Gate::NextTry { .. } => "the next try to succeed; it comes by itself".to_owned(),
             Gate::Somebody => "what failed to be mended, and another apply".to_owned(),
             Gate::Site { site } => {
@@ -167,8 +179,9 @@ impl Blocked {
             }
             Gate::Resource { path } => format!("`{path}` to be as it is wanted; it is worked on"),
             Gate::Addresses => "the machines to have their addresses; their place gives them".to_owned(),
-            Gate::Machine => "somebody to resume the machine at its place".to_owned(),
-            Gate::Agent => "the agent to reach a master; its log says what hinders it".to_owned(),
+            Gate::Machine => "somebody to bring the machine back, or to resume it, at its place".to_owned(),
+            Gate::Node => "what the node says to be mended there".to_owned(),
+            Gate::Agent { .. } => "the agent to reach a master; its log says what hinders it".to_owned(),
             Gate::Bundle { component } => {
                 format!("the bundle of {component} to be on some master; the installer brings it there")
             }
@@ -195,7 +208,9 @@ impl Blocked {
                 Some("get checks".to_owned())
             }
             Gate::Checks { component } => node.map(|node| format!("node logs {node} {component}")),
-            Gate::Agent | Gate::Manifest { .. } => node.map(|node| format!("node logs {node} agent")),
+            Gate::Agent { .. } | Gate::Node | Gate::Manifest { .. } => {
+                node.map(|node| format!("node logs {node} agent"))
+            }
             Gate::Component { component } => Some(format!("explain wait {component}")),
             Gate::Somebody => Some("get resources".to_owned()),
             _ => None,

@@ -3,7 +3,7 @@
 use castrum_blueprints::event::What;
 use castrum_blueprints::lock::Lock;
 use castrum_blueprints::names::{NodeName, Role};
-use castrum_blueprints::plan::{Plan, Waiting, plan};
+use castrum_blueprints::plan::{Plan, Progress, Waiting, plan};
 
 use super::args::{Explain, Format, Get, Global, Graph, GraphFormat, Status, WaitFor};
 use super::context::{Context, assumed_lock};
@@ -46,15 +46,23 @@ impl Looked {
     }
 }
 
-/// What the last run told of its waits: they have lasted since then. A journal that cannot be read says nothing.
+/// What the last run told of its waits: they have lasted since then, unless it ended well. A journal that cannot be read says
+/// nothing.
 fn told_waits(context: &Context) -> Waiting {
     let (events, _) = context.project.events().unwrap_or_default();
     let told = events.iter().rev().take_while(|event| !matches!(event.what, What::RunStarted { .. }));
     let last = told.into_iter().find_map(|event| match &event.what {
         What::Waiting { blocked } => Some(Waiting::of(blocked)),
+        What::RunFinished { progress: Some(Progress::Converged), .. } => Some(Waiting::default()),
         _ => None,
     });
     last.unwrap_or_default()
+}
+
+fn can_wait(world: &World<'_>, about: &str) -> bool {
+    world.desired.nodes.keys().any(|node| node.as_str() == about)
+        || world.desired.renderer.names().any(|name| name.as_str() == about)
+        || world.plan.blocked.iter().any(|blocked| blocked.subject == about)
 }
 
 /// `castrum explain wait`.
@@ -64,6 +72,11 @@ pub(super) async fn explain_waits(args: &Explain, global: &Global) -> Result<u8,
     let looked = Looked::at(context, Some(lock)).await?;
     warn_without_keyring(&looked.context, &looked.preview.observed)?;
     let (world, now, about) = (looked.world(), looked.preview.clock.now(), args.about.as_deref());
+    if let Some(about) = about.filter(|about| !can_wait(&world, about)) {
+        let fault =
+            Fault::new(code::USAGE, format!("`{about}` is no node, no component and nothing that waits"));
+        return Err(fault.hint("the blueprint is named with `-f`"));
+    }
     match global.output {
         Format::Table => {
             let blueprint = args.blueprint.file.display().to_string();

@@ -1,5 +1,6 @@
 //! `plan`, `apply`, `destroy`: the commands that go through the loop.
 
+use std::collections::BTreeSet;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,9 +8,9 @@ use std::sync::Arc;
 use castrum_blueprints::desired::Desired;
 use castrum_blueprints::event::What;
 use castrum_blueprints::lock::Lock;
-use castrum_blueprints::names::{Digest, Role};
+use castrum_blueprints::names::{Digest, NodeName, Role};
 use castrum_blueprints::observed::Observed;
-use castrum_blueprints::plan::{Area, Forecast, Progress, forecast};
+use castrum_blueprints::plan::{Area, Forecast, Progress, forecast, masters_to_pin};
 use castrum_blueprints::status::Phase;
 use castrum_provider::{Clock, Fleet};
 use ring::rand::SystemRandom;
@@ -93,6 +94,16 @@ pub(super) async fn watch(context: &Context, lock: &Lock) -> Result<Watched, Fau
 }
 
 impl Preview {
+    /// The masters to pin in the lock file; refused where the cluster was made with others.
+    fn masters(&self, lock: Option<&Lock>) -> Result<BTreeSet<NodeName>, Fault> {
+        let pinned = lock.map(|lock| lock.masters.clone()).unwrap_or_default();
+        masters_to_pin(&pinned, &self.desired, &self.observed).map_err(|error| {
+            Fault::of(code::REFUSED, &error).hint(
+                "masters cannot be added, removed, renamed or replaced yet: declare those that there are",
+            )
+        })
+    }
+
     pub(super) fn forecast(&self) -> Result<Forecast, Fault> {
         let forecast = forecast(&self.desired, &self.observed, self.clock.now());
         forecast.map_err(|error| Fault::of(code::BLUEPRINT, &error))
@@ -124,7 +135,9 @@ fn plan_digest(project: &Project, forecast: &Forecast) -> Result<Digest, Fault> 
 pub(super) async fn plan(args: &PlanArgs, global: &Global) -> Result<u8, Fault> {
     let context = Context::load(&args.blueprint.file)?;
     output::note(&context.warnings);
-    let preview = preview(&context, context.lock()?).await?;
+    let lock = context.lock()?;
+    let preview = preview(&context, lock.clone()).await?;
+    preview.masters(lock.as_ref())?;
     warn_without_keyring(&context, &preview.observed)?;
     let forecast = preview.forecast()?;
     match global.output {
@@ -147,7 +160,7 @@ pub(super) async fn plan(args: &PlanArgs, global: &Global) -> Result<u8, Fault> 
         })?;
         output::note(&format!("kept in `{0}`; carry it out with `castrum apply {0}`\n", path.display()));
     }
-    let differs = forecast.rounds.iter().any(|round| !round.steps.is_empty());
+    let differs = forecast.rounds.iter().any(|round| !round.steps.is_empty() || !round.debt.is_empty());
     Ok(if args.detailed_exitcode && differs { code::DIFFERENCES } else { code::DONE })
 }
 
@@ -179,7 +192,9 @@ pub(super) async fn apply(
     output::note(&context.warnings);
     let run = run_id();
     let _guard = guard(&context.project, &run, "apply")?;
-    let preview = preview(&context, context.lock()?).await?;
+    let lock = context.lock()?;
+    let preview = preview(&context, lock.clone()).await?;
+    preview.masters(lock.as_ref())?;
     let forecast = preview.forecast()?;
     if digest.is_some_and(|digest| plan_digest(&context.project, &forecast).ok() != Some(digest)) {
         let text = "the plan is stale: blueprint, lock file or world have changed since";
@@ -226,6 +241,7 @@ impl Started {
     ) -> Result<Self, Fault> {
         let project = &context.project;
         let mut lock = project.lock_or_new(&context.blueprint.name)?;
+        lock.masters = preview.masters(Some(&lock))?;
         project.write_lock(&lock)?;
         let keyring = context.keyring(&lock.cluster)?;
         let fault = |error: &dyn std::error::Error| Fault::of(code::ERROR, error);
@@ -326,6 +342,7 @@ pub(super) async fn destroy(args: &Destroy, global: &Global) -> Result<u8, Fault
 /// The nodes are gone: their tokens, keys and founders mean nothing any more. The pins stay.
 fn forget(context: &Context, mut lock: Lock) -> Result<(), Fault> {
     lock.founders.clear();
+    lock.masters.clear();
     context.project.write_lock(&lock)?;
     if has_keyring(context)? {
         let file = context.keyring(&lock.cluster)?;

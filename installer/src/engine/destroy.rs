@@ -111,9 +111,9 @@ impl Run<'_> {
             let mut sleep = pin!(engine.clock.sleep_until(self.wake(plan)));
             tokio::select! {
                 biased;
+                () = engine.cancel.wait(), if !engine.cancel.is_set() => engine.events.say(What::Interrupted),
                 Some(ended) = self.jobs.next(), if !self.jobs.is_empty() => effects = self.take(ended, observed),
                 () = &mut sleep => {}
-                () = engine.cancel.wait(), if !engine.cancel.is_set() => engine.events.say(What::Interrupted),
             }
         }
         self.take_all(&mut effects, observed);

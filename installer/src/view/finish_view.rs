@@ -95,7 +95,9 @@ fn hint(debt: &Debt, blueprint: Option<&str>) -> String {
             Area::Infrastructure => {
                 "see to what the place says above, then run the same command again".to_owned()
             }
-            Area::Safety => "change the blueprint back, then run the same command again".to_owned(),
+            Area::Safety => {
+                "see to it at its place or in the blueprint, then run the same command again".to_owned()
+            }
             Area::Boot | Area::Platform => {
                 "see to what is said above, then run the same command again".to_owned()
             }
@@ -108,7 +110,7 @@ fn hint(debt: &Debt, blueprint: Option<&str>) -> String {
         return format!("let the machine of {node} go on, then apply again");
     }
     match debt.area {
-        Area::Safety => "change the number of masters back, then apply again".to_owned(),
+        Area::Safety => format!("see to {node} at its place or in the blueprint, then apply again"),
         Area::Infrastructure => format!("see to what the place says of {node}, then apply again"),
         Area::Boot => format!("look at it with `castrum node ssh {node}{option}`; then apply again"),
         Area::Platform => {

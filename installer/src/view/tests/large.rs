@@ -53,7 +53,7 @@ fn waits() -> Vec<Blocked> {
     let wait = |number: u32| Blocked {
         subject: format!("engine on agents-{number}"),
         waits_for: "its checks to be ok".to_owned(),
-        gate: castrum_blueprints::plan::Gate::Agent,
+        gate: castrum_blueprints::plan::Gate::Agent { again: false },
         since: Timestamp(NOW.0 - u64::from(number)),
         last_seen: format!("engine starting for the {number}th time"),
         node: Some(node(&format!("agents-{number}"))),

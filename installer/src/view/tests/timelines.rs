@@ -103,7 +103,7 @@ pub(super) fn waiting(ms: u64) -> Event {
     let blocked = ["agents-1", "public-1"].map(|name| Blocked {
         subject: format!("swarm on {name}"),
         waits_for: "its checks to be ok".to_owned(),
-        gate: Gate::Agent,
+        gate: Gate::Agent { again: false },
         since: Timestamp(T + 17_500),
         last_seen: "swarm starting".to_owned(),
         node: Some(node(name)),
