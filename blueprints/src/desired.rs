@@ -35,6 +35,8 @@ pub struct Desired {
     pub agent: Blob,
     /// What may be disturbed or waited for.
     pub limits: Limits,
+    /// The sites that may for a while not show what is there.
+    pub late: BTreeSet<SiteName>,
     /// Makes the components' manifests.
     pub renderer: Arc<Renderer>,
 }
@@ -142,7 +144,9 @@ pub fn resolve(
     let (cluster, founders) = (lock.cluster.clone(), lock.founders.clone());
     let (name, limits) = (blueprint.name.clone(), blueprint.limits);
     let (resources, nodes) = (Arc::new(resources), Arc::new(nodes));
-    Ok(Desired { cluster, name, resources, nodes, carried, founders, agent, limits, renderer })
+    let late = abilities.iter().filter(|(_, ability)| ability.stale_ms > 0).map(|(site, _)| site.clone());
+    let late = late.collect();
+    Ok(Desired { cluster, name, resources, nodes, carried, founders, agent, limits, late, renderer })
 }
 
 /// The release that nodes are made from, where the place makes images or has its own.

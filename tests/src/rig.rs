@@ -88,7 +88,9 @@ impl Rig {
 
     /// What the blueprint and the lock file say now.
     pub fn desired(&self) -> Desired {
-        self.cluster.desired_with(&self.project.lock())
+        let mut desired = self.cluster.desired_with(&self.project.lock());
+        desired.late = (self.sim.abilities().stale_ms > 0).then(site).into_iter().collect();
+        desired
     }
 
     /// A fresh engine, as a new process has it, with what it says and the way to stop it.

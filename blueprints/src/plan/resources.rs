@@ -108,6 +108,7 @@ fn machine(draft: &mut Draft<'_>, path: &ResourcePath, spec: &ResourceSpec, read
     if let Some(store) = &ready.refused
         && node.is_some_and(|node| node.role == Role::Master)
         && !draft.observed.resources.contains_key(path)
+        && !is_only_late(draft, path)
     {
         return refuse_master(draft, path, store);
     }
@@ -124,6 +125,14 @@ fn machine(draft: &mut Draft<'_>, path: &ResourcePath, spec: &ResourceSpec, read
         return draft.wait_in_hope(wait, ready.refused.is_none());
     }
     ensure(draft, path, spec, joins);
+}
+
+/// Whether the machine is there, and its place does not show it yet: then its own agent is heard. To ensure it makes nothing.
+fn is_only_late(draft: &Draft<'_>, path: &ResourcePath) -> bool {
+    let heard = || draft.observed.nodes.get(path.name.as_str())?.heard.as_ref();
+    let patience = u64::from(draft.desired.limits.silence_seconds) * 1000;
+    draft.desired.late.contains(&path.site)
+        && heard().is_some_and(|heard| draft.now.since(heard.at) < patience)
 }
 
 /// A quorum store that runs on some node, declared or not, and where.
