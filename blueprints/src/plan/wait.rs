@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Plan;
+use super::{Plan, Progress};
 use crate::desired::Desired;
+use crate::event::{Event, What};
 use crate::names::{ComponentName, NodeName, ResourcePath, SiteName, Timestamp};
 use crate::observed::{Heard, Observed};
 use crate::status::Verdict;
@@ -239,8 +240,19 @@ pub struct Waiting {
 }
 
 impl Waiting {
+    /// What the last run of a journal told of its waits: they have lasted since then, unless it ended well.
+    pub fn told(events: &[Event]) -> Self {
+        let last = events.iter().rev().take_while(|event| !matches!(event.what, What::RunStarted { .. }));
+        let told = last.into_iter().find_map(|event| match &event.what {
+            What::Waiting { blocked } => Some(Self::of(blocked)),
+            What::RunFinished { progress: Some(Progress::Converged), .. } => Some(Self::default()),
+            _ => None,
+        });
+        told.unwrap_or_default()
+    }
+
     /// What was told of waits before.
-    pub fn of(blocked: &[Blocked]) -> Self {
+    fn of(blocked: &[Blocked]) -> Self {
         let key = |blocked: &Blocked| (blocked.subject.clone(), blocked.waits_for.clone());
         Self { since: blocked.iter().map(|blocked| (key(blocked), blocked.since)).collect() }
     }

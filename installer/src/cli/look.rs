@@ -1,9 +1,8 @@
 //! `status`, `get`, `explain wait`, `wait-for`, `graph`: commands that look and change nothing.
 
-use castrum_blueprints::event::What;
 use castrum_blueprints::lock::Lock;
 use castrum_blueprints::names::{NodeName, Role};
-use castrum_blueprints::plan::{Plan, Progress, Waiting, plan};
+use castrum_blueprints::plan::{Plan, Waiting, plan};
 
 use super::args::{Explain, Format, Get, Global, Graph, GraphFormat, Status, WaitFor};
 use super::context::{Context, assumed_lock};
@@ -46,17 +45,10 @@ impl Looked {
     }
 }
 
-/// What the last run told of its waits: they have lasted since then, unless it ended well. A journal that cannot be read says
-/// nothing.
+/// What the journal tells of waits; one that cannot be read says nothing.
 fn told_waits(context: &Context) -> Waiting {
     let (events, _) = context.project.events().unwrap_or_default();
-    let told = events.iter().rev().take_while(|event| !matches!(event.what, What::RunStarted { .. }));
-    let last = told.into_iter().find_map(|event| match &event.what {
-        What::Waiting { blocked } => Some(Waiting::of(blocked)),
-        What::RunFinished { progress: Some(Progress::Converged), .. } => Some(Waiting::default()),
-        _ => None,
-    });
-    last.unwrap_or_default()
+    Waiting::told(&events)
 }
 
 fn can_wait(world: &World<'_>, about: &str) -> bool {
